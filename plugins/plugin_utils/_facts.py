@@ -1,0 +1,49 @@
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a host's raw observations to the facts that are kept: discover, assess, plan. PRIVATE to kataops.aio."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.kataops.aio.plugins.plugin_utils._assess import assess, asked_engines, on_threads_unasked, qemu_of
+from ansible_collections.kataops.aio.plugins.plugin_utils._discover import discover, missing_documents
+from ansible_collections.kataops.aio.plugins.plugin_utils._plan import make_plan
+
+SCHEMA_VERSION = 1
+
+Data = t.Dict[str, t.Any]
+
+
+def second_look(observations: Data) -> dict[str, list[str]]:
+    """What a second round trip has to fetch, as further module options; empty where the first one was enough."""
+    missing = missing_documents(observations["kata"])
+    if missing:
+        return {"containerd_configs": missing}
+    paths = {r["values"]["path"] for r in discover(observations["kata"]) if r["hypervisor"] == "qemu" and r["values"].get("path")}
+    unseen = sorted(path for path in paths if qemu_of(observations, path) is None)
+    return {"binaries": unseen} if unseen else {}
+
+
+def judged_facts(observations: Data, policy: Data) -> Data:
+    """``ansible_facts.kata_aio``: the observations without any configuration text, the runtimes, the judgement and the plan."""
+    runtimes = discover(observations["kata"])
+    assessment = assess(observations, runtimes, policy)
+    sandboxes = dict(observations["sandboxes"])
+    asked = asked_engines(runtimes, observations)
+    sandboxes["silent_fallbacks"] = sum(on_threads_unasked(process, asked) for process in sandboxes["processes"])
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "host": observations["host"],
+        "runtimes": runtimes,
+        "qemus": observations["qemus"],
+        "kernel": observations["kernel"],
+        "libaio": observations["libaio"],
+        "storage": observations["storage"],
+        "sandboxes": sandboxes,
+        "findings": assessment["findings"],
+        "verdict": assessment["verdict"],
+        "verdicts": assessment["verdicts"],
+        "plan": make_plan(observations, runtimes, assessment, policy),
+    }
