@@ -1,0 +1,34 @@
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rollout of a fleet, from the plans of its hosts."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.kataops.aio.plugins.plugin_utils._rollout import rollout
+
+DEFAULT_WAVES = ["1", "10%", "50%", "100%"]
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+    _VALID_ARGS = frozenset(("waves", "builder"))
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        hostvars = variables["hostvars"]
+        plans = {}
+        for host in variables["ansible_play_hosts"]:
+            facts = hostvars.raw_get(host).get("ansible_facts") or {}
+            if "kata_aio" in facts:
+                plans[host] = facts["kata_aio"]["plan"]
+        waves = [str(size) for size in self._task.args.get("waves") or DEFAULT_WAVES]
+        made = rollout(plans, waves, self._task.args.get("builder"))
+        for line in made["summary"]:
+            Display().display(line)
+        return dict(made, changed=False)

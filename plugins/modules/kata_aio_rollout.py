@@ -1,0 +1,70 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kata_aio_rollout
+short_description: The rollout of a fleet, from the plans of its hosts
+version_added: 0.1.0
+description:
+  - Reads the plan that M(kataops.aio.kata_aio_facts) made for each host of the play, shows in a few lines what is going to be done (how many hosts, by
+    which road, in which waves), and returns the hosts of each kind.
+  - Runs wholly on the controller; use it with C(run_once=true). No host is contacted.
+author:
+  - The kataops founders (@kataops)
+extends_documentation_fragment:
+  - kataops.aio.attributes
+  - kataops.aio.attributes.info_module
+options:
+  waves:
+    description: Sizes of the waves, as Ansible's C(serial) takes them.
+    type: list
+    elements: str
+    default: ["1", "10%", "50%", "100%"]
+  builder:
+    description: The host that builds QEMU; without it the first host that needs a build does.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: Show the plan of the fleet
+  kataops.aio.kata_aio_rollout:
+    waves: ["1", "25%", "100%"]
+  run_once: true
+  register: rollout
+"""
+
+RETURN = r"""
+repair:
+  description: The hosts that need something which can be done, in the order of the play.
+  returned: always
+  type: list
+  elements: str
+rebuild:
+  description: Those of RV(repair) that need a QEMU to be built.
+  returned: always
+  type: list
+  elements: str
+impossible:
+  description: The hosts that need something which cannot be done, each with the C(reasons).
+  returned: always
+  type: list
+  elements: dict
+waves:
+  description: How many hosts each wave has.
+  returned: always
+  type: list
+  elements: int
+builder:
+  description: The host that builds QEMU, or V(none) where nothing is to be built.
+  returned: always
+  type: str
+summary:
+  description: The plan in a few lines, as it is shown.
+  returned: always
+  type: list
+  elements: str
+"""

@@ -1,0 +1,69 @@
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the plans of a fleet's hosts to waves and a summary. PRIVATE to kataops.aio."""
+
+from __future__ import annotations
+
+import collections
+import typing as t
+
+Data = t.Dict[str, t.Any]
+
+#: So many hosts without a way out are named in the summary.
+NAMED = 10
+
+_ROAD_WORDS = {
+    "configuration": "by configuration only",
+    "reuse": "with another QEMU of the host",
+    "replace": "with the given QEMU tree",
+    "rebuild": "with a rebuilt QEMU",
+    "fall_back": "by falling back to another engine",
+}
+
+
+def wave_sizes(waves: t.Sequence[str], total: int) -> list[int]:
+    """How many hosts each wave gets, by the rules of Ansible's serial: percentages of all hosts, at least 1; the last size repeats."""
+    sizes: list[int] = []
+    left, index = total, 0
+    while left > 0:
+        size = str(waves[min(index, len(waves) - 1)])
+        number = max(int(total * int(size[:-1]) / 100), 1) if size.endswith("%") else int(size)
+        number = min(number if number > 0 else left, left)
+        sizes.append(number)
+        left -= number
+        index += 1
+    return sizes
+
+
+def rollout(plans: t.Mapping[str, Data], waves: t.Sequence[str], builder: str | None) -> Data:
+    """What the fleet is going to do; ``plans`` in the order of the play. See the module's documentation for the shape."""
+    repair = [host for host, plan in plans.items() if plan["needed"] and plan["road"] != "impossible"]
+    rebuild = [host for host in repair if plans[host]["road"] == "rebuild"]
+    impossible = [{"host": host, "reasons": plan["reasons"]} for host, plan in plans.items() if plan["road"] == "impossible"]
+    sizes = wave_sizes(waves, len(repair))
+    who_builds = (builder or rebuild[0]) if rebuild else None
+    return {
+        "repair": repair,
+        "rebuild": rebuild,
+        "impossible": impossible,
+        "waves": sizes,
+        "builder": who_builds,
+        "summary": _summary(plans, repair, impossible, sizes, who_builds),
+    }
+
+
+def _summary(plans: t.Mapping[str, Data], repair: list[str], impossible: list[Data], sizes: list[int], builder: str | None) -> list[str]:
+    healthy = len(plans) - len(repair) - len(impossible)
+    lines = ["Plan: %d host(s) observed, %d need nothing, %d to repair, %d without a way." % (len(plans), healthy, len(repair), len(impossible))]
+    for road, count in collections.Counter(plans[host]["road"] for host in repair).most_common():
+        lines.append("  %d %s" % (count, _ROAD_WORDS[road]))
+    if builder:
+        lines.append("  QEMU is built once, on %s" % builder)
+    if repair:
+        lines.append("  waves of %s" % ", ".join(str(size) for size in sizes))
+    for host in impossible[:NAMED]:
+        lines.append("  %s: %s" % (host["host"], "; ".join(host["reasons"])))
+    if len(impossible) > NAMED:
+        lines.append("  and %d more without a way; the report has them all" % (len(impossible) - NAMED))
+    return lines

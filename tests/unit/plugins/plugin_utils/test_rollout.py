@@ -1,0 +1,50 @@
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The waves that are announced are those that Ansible's serial makes."""
+
+from __future__ import annotations
+
+import pytest
+from ansible.utils.helpers import pct_to_int
+from ansible_collections.kataops.aio.plugins.plugin_utils._rollout import rollout, wave_sizes
+
+
+def plan(road, needed=True):
+    return {"road": road, "needed": needed, "reasons": ["why"]}
+
+
+def ansible_sizes(waves, total):
+    """As PlaybookExecutor._get_serialized_batches does it."""
+    left, sizes, index = total, [], 0
+    while left:
+        serial = pct_to_int(waves[index], total)
+        size = left if serial <= 0 else min(serial, left)
+        sizes.append(size)
+        left -= size
+        index = min(index + 1, len(waves) - 1)
+    return sizes
+
+
+@pytest.mark.parametrize("waves", [["1", "10%", "50%", "100%"], ["1"], ["30%"], ["100%"], ["2", "3"], ["0"]])
+@pytest.mark.parametrize("total", [1, 2, 3, 7, 10, 99, 1000])
+def test_waves_are_those_of_ansible(waves, total):
+    assert wave_sizes(waves, total) == ansible_sizes(waves, total)
+
+
+def test_no_host_no_wave():
+    assert wave_sizes(["1", "100%"], 0) == []
+
+
+def test_rollout_sorts_the_hosts():
+    made = rollout(
+        {"a": plan("rebuild"), "b": plan("none", False), "c": plan("configuration"), "d": plan("impossible"), "e": plan("rebuild")}, ["1", "100%"], None
+    )
+    assert (made["repair"], made["rebuild"], made["builder"], made["waves"]) == (["a", "c", "e"], ["a", "e"], "a", [1, 2])
+    assert made["impossible"] == [{"host": "d", "reasons": ["why"]}]
+    assert made["summary"][0] == "Plan: 5 host(s) observed, 1 need nothing, 3 to repair, 1 without a way."
+
+
+def test_a_named_builder_builds_and_nothing_is_built_for_nothing():
+    assert rollout({"a": plan("rebuild")}, ["1"], "builder")["builder"] == "builder"
+    assert rollout({"a": plan("configuration")}, ["1"], "builder")["builder"] is None
