@@ -1,0 +1,252 @@
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The kernel's side of asynchronous block I/O: limits, switches, and what the system calls really answer. PRIVATE to kataops.aio.
+
+Linux AIO is limited by ``fs.aio-max-nr`` (events, the whole machine's); QEMU asks for 1024 events per AioContext (one for the main loop, one for each
+iothread that does I/O). io_uring is switched by ``kernel.io_uring_disabled`` (Linux 6.6 and newer, and RHEL 9.3 and newer): 0 everyone, 1 only
+CAP_SYS_ADMIN and the members of ``kernel.io_uring_group``, 2 nobody. A seccomp filter may refuse either call whatever the sysctls say, so both calls
+are really made here, and released at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import platform
+import select
+import signal
+import time
+
+from ._sysctl import boot_settings
+
+EVENTS_PER_CONTEXT = 1024  # what QEMU asks of io_setup(2) for one AioContext (MAX_EVENTS of its block/linux-aio.c)
+ORDINARY_USER = 65534  # "nobody": as good as any user without privileges, and needs no account
+CHILD_SECONDS = 5
+
+# (io_setup, io_destroy) by machine; the kernel's own syscall tables. 64-bit only, as Kata's hosts are.
+_AIO_CALLS = {"x86_64": (206, 207), "aarch64": (0, 1), "riscv64": (0, 1), "ppc64le": (227, 228), "s390x": (243, 244)}
+_IO_URING_SETUP = 425  # the same number on every architecture above
+_IO_URING_PARAMS_BYTES = 120  # sizeof(struct io_uring_params)
+
+_AIO_NR = "/proc/sys/fs/aio-nr"
+_AIO_MAX_NR = "/proc/sys/fs/aio-max-nr"
+_URING_DISABLED = "/proc/sys/kernel/io_uring_disabled"
+_URING_GROUP = "/proc/sys/kernel/io_uring_group"
+
+
+def observe_kernel(user_probe=True):
+    """The contract ``kernel`` of docs/architecture.md.
+
+    :arg user_probe: also make both calls as an ordinary user (in a child that drops its privileges), which is how a rootless QEMU would make them.
+    """
+    return {"release": platform.release(), "aio": _observe_aio(user_probe), "io_uring": _observe_io_uring(user_probe)}
+
+
+def _observe_aio(user_probe):
+    max_nr, max_reason, evidence = read_number(_AIO_MAX_NR)
+    number, nr_reason, more = read_number(_AIO_NR)
+    free = max(0, max_nr - number) if max_nr is not None and number is not None else None
+    reason = max_reason or nr_reason
+    if not os.path.exists(_AIO_MAX_NR):
+        reason = "%s is missing: this kernel was built without Linux AIO (CONFIG_AIO), or /proc is not mounted." % _AIO_MAX_NR
+    events = EVENTS_PER_CONTEXT
+    if free is not None and events <= free < 2 * events:
+        # The last context that a starting sandbox could get is not taken from it, not even for a moment.
+        events = 1
+    return {
+        "max_nr": max_nr,
+        "nr": number,
+        "free": free,
+        "contexts_free": None if free is None else free // EVENTS_PER_CONTEXT,
+        "io_setup": _io_setup(events),
+        "io_setup_user": _as_user(lambda: _io_setup(events)) if user_probe else _not_asked(),
+        "boot": boot_settings("fs.aio-max-nr"),
+        "reason": reason,
+        "evidence": evidence + more,
+    }
+
+
+def _observe_io_uring(user_probe):
+    disabled, reason, evidence = read_number(_URING_DISABLED)
+    group, _group_reason, more = read_number(_URING_GROUP)
+    if not os.path.exists(_URING_DISABLED):
+        reason = "%s is missing: this kernel has no such switch (it came with Linux 6.6, and with RHEL 9.3); the system call decides." % _URING_DISABLED
+    if os.geteuid() == 0:
+        setup_root = _io_uring_setup()
+        setup_user = _as_user(_io_uring_setup) if user_probe else _not_asked()
+    else:
+        setup_root = _unknown("Not root: io_uring_setup(2) could not be tried as root. Use become.")
+        setup_user = _io_uring_setup() if user_probe else _not_asked()
+    return {
+        "disabled": disabled,
+        "group": group,
+        "setup_root": setup_root,
+        "setup_user": setup_user,
+        "boot": boot_settings("kernel.io_uring_disabled"),
+        "reason": reason,
+        "evidence": evidence + more,
+    }
+
+
+def read_number(path):
+    """(integer or None, reason or None, evidence) of a sysctl file that holds one number. Never raises."""
+    try:
+        with open(path, "rb") as stream:
+            raw = stream.read(256)
+    except OSError as error:
+        return None, "%s: %s." % (path, error.strerror), []
+    number = parse_number(raw)
+    text = raw.decode("ascii", "backslashreplace").strip()
+    evidence = [{"asked": path, "answered": text, "by": "file"}]
+    if number is None:
+        return None, "%s holds no number but %r." % (path, text), evidence
+    return number, None, evidence
+
+
+def parse_number(raw):
+    """The integer in the bytes of a sysctl file, else None."""
+    raw = raw.strip()
+    digits = raw[1:] if raw[:1] == b"-" else raw
+    if not digits or len(digits) > 20 or not digits.isdigit():
+        return None
+    return int(raw)
+
+
+# --- the system calls ---
+
+
+def _io_setup(events):
+    asked = "io_setup(%d)" % events
+    calls, reason = _calls()
+    if calls is None:
+        return _unknown(reason)
+    context = ctypes.c_ulong(0)
+    result, number = _syscall(calls[0], ctypes.c_uint(events), ctypes.byref(context))
+    if result == 0:
+        _syscall(calls[1], context)
+    return _answer(asked, result, number)
+
+
+def _io_uring_setup():
+    calls, reason = _calls()
+    if calls is None:
+        return _unknown(reason)
+    parameters = ctypes.create_string_buffer(_IO_URING_PARAMS_BYTES)
+    result, number = _syscall(_IO_URING_SETUP, ctypes.c_uint(1), parameters)
+    if result >= 0:
+        os.close(result)
+    return _answer("io_uring_setup(1)", result, number)
+
+
+def _calls():
+    machine = platform.machine()
+    if ctypes.sizeof(ctypes.c_void_p) != 8 or machine not in _AIO_CALLS:
+        return None, "The system call numbers of %s (%d bit Python) are not known here." % (machine, 8 * ctypes.sizeof(ctypes.c_void_p))
+    return _AIO_CALLS[machine], None
+
+
+def _syscall(number, *arguments):
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    ctypes.set_errno(0)
+    result = libc.syscall(ctypes.c_long(number), *arguments)
+    return result, ctypes.get_errno()
+
+
+def _answer(asked, result, number):
+    if result >= 0:
+        return {"ok": True, "errno": None, "reason": None, "evidence": [{"asked": asked, "answered": "success", "by": "syscall"}]}
+    name = errno.errorcode.get(number, str(number))
+    words = "%s (%s)" % (name, os.strerror(number))
+    return {"ok": False, "errno": name, "reason": "%s: %s." % (asked, words), "evidence": [{"asked": asked, "answered": words, "by": "syscall"}]}
+
+
+def _unknown(reason):
+    return {"ok": None, "errno": None, "reason": reason, "evidence": []}
+
+
+def _not_asked():
+    return _unknown("Not asked for (user_probe is false).")
+
+
+def _as_user(probe):
+    """The result of ``probe`` in a child process without privileges."""
+    if os.geteuid() != 0:
+        return probe()
+
+    def drop_and_probe():
+        os.setgroups([])
+        os.setresgid(ORDINARY_USER, ORDINARY_USER, ORDINARY_USER)
+        os.setresuid(ORDINARY_USER, ORDINARY_USER, ORDINARY_USER)
+        return probe()
+
+    result, reason = in_child(drop_and_probe)
+    if reason is not None:
+        return _unknown("The probe as user %d: %s" % (ORDINARY_USER, reason))
+    for item in result["evidence"]:
+        item["asked"] += " as user %d" % ORDINARY_USER
+    return result
+
+
+def in_child(function, seconds=CHILD_SECONDS):
+    """Run ``function`` in a forked child; return (its JSON-able result, None) or (None, reason). Bounded: a child that hangs is killed.
+
+    The child never returns into the caller's code, and nothing of it is left behind, unless it sleeps uninterruptibly in the kernel (a dead
+    network file system): then it is left to the kernel, and the caller goes on.
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.close(reader)
+            try:
+                answer = {"result": function()}
+            except OSError as error:
+                answer = {"reason": "%s." % (error.strerror or error)}
+            except Exception as error:  # pylint: disable=broad-except
+                answer = {"reason": "%s: %s." % (type(error).__name__, error)}
+            os.write(writer, json.dumps(answer).encode("ascii"))  # far below PIPE_BUF, so one write takes it
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    try:
+        raw = _read_until(reader, time.monotonic() + seconds)
+    finally:
+        os.close(reader)
+    if raw is None:
+        os.kill(pid, signal.SIGKILL)
+        _reap(pid, 1)
+        return None, "no answer within %d seconds." % seconds
+    _reap(pid, 1)
+    try:
+        answer = json.loads(raw.decode("ascii"))
+    except ValueError:
+        return None, "the probe ended without an answer."
+    if "reason" in answer:
+        return None, answer["reason"]
+    return answer["result"], None
+
+
+def _read_until(descriptor, deadline):
+    chunks = []
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+            return None
+        chunk = os.read(descriptor, 65536)
+        if not chunk:
+            return b"".join(chunks)
+        chunks.append(chunk)
+
+
+def _reap(pid, seconds):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return
+        time.sleep(0.001)
