@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
 import platform
-import select
-import signal
-import time
 
-from ._sysctl import boot_settings
+from ansible_collections.kataops.aio.plugins.module_utils._bounded import in_child
+from ansible_collections.kataops.aio.plugins.module_utils._storage import observe_storage
+from ansible_collections.kataops.aio.plugins.module_utils._sysctl import boot_settings
+
+__all__ = ("EVENTS_PER_CONTEXT", "observe_kernel", "observe_storage")
 
 EVENTS_PER_CONTEXT = 1024  # what QEMU asks of io_setup(2) for one AioContext (MAX_EVENTS of its block/linux-aio.c)
 ORDINARY_USER = 65534  # "nobody": as good as any user without privileges, and needs no account
-CHILD_SECONDS = 5
 
 # (io_setup, io_destroy) by machine; the kernel's own syscall tables. 64-bit only, as Kata's hosts are.
 _AIO_CALLS = {"x86_64": (206, 207), "aarch64": (0, 1), "riscv64": (0, 1), "ppc64le": (227, 228), "s390x": (243, 244)}
@@ -189,64 +188,3 @@ def _as_user(probe):
     for item in result["evidence"]:
         item["asked"] += " as user %d" % ORDINARY_USER
     return result
-
-
-def in_child(function, seconds=CHILD_SECONDS):
-    """Run ``function`` in a forked child; return (its JSON-able result, None) or (None, reason). Bounded: a child that hangs is killed.
-
-    The child never returns into the caller's code, and nothing of it is left behind, unless it sleeps uninterruptibly in the kernel (a dead
-    network file system): then it is left to the kernel, and the caller goes on.
-    """
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            os.close(reader)
-            try:
-                answer = {"result": function()}
-            except OSError as error:
-                answer = {"reason": "%s." % (error.strerror or error)}
-            except Exception as error:  # pylint: disable=broad-except
-                answer = {"reason": "%s: %s." % (type(error).__name__, error)}
-            os.write(writer, json.dumps(answer).encode("ascii"))  # far below PIPE_BUF, so one write takes it
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(writer)
-    try:
-        raw = _read_until(reader, time.monotonic() + seconds)
-    finally:
-        os.close(reader)
-    if raw is None:
-        os.kill(pid, signal.SIGKILL)
-        _reap(pid, 1)
-        return None, "no answer within %d seconds." % seconds
-    _reap(pid, 1)
-    try:
-        answer = json.loads(raw.decode("ascii"))
-    except ValueError:
-        return None, "the probe ended without an answer."
-    if "reason" in answer:
-        return None, answer["reason"]
-    return answer["result"], None
-
-
-def _read_until(descriptor, deadline):
-    chunks = []
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([descriptor], [], [], left)[0]:
-            return None
-        chunk = os.read(descriptor, 65536)
-        if not chunk:
-            return b"".join(chunks)
-        chunks.append(chunk)
-
-
-def _reap(pid, seconds):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            return
-        time.sleep(0.001)

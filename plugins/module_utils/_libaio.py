@@ -119,35 +119,47 @@ def _machine(path):
 
 def _owners(paths, evidence):
     """("dpkg", "rpm" or None, {path: (package, version)})"""
+    for manager, database, ask in (("dpkg", "/var/lib/dpkg/status", _dpkg_owners), ("rpm", None, _rpm_owners)):
+        # A host of one family may have the other's tool installed, with an empty database.
+        if database and not (os.path.isfile(database) and os.path.getsize(database)):
+            continue
+        owners = ask(paths)
+        if owners is not None:
+            evidence.append({"asked": "%s: who owns %s?" % (manager, ", ".join(paths) or "no file"), "answered": _names(owners), "by": "command"})
+            return manager, owners
+    return None, {}
+
+
+def _dpkg_owners(paths):
     spellings = {}
     for path in paths:
         for spelling in _spellings(path):
             spellings.setdefault(spelling, path)
-    owners = {}
+    # libaio's own packages first: asking dpkg who owns a path reads the file list of every package of the host.
     code, out = run(["dpkg-query", "-W", "-f", "${db:Status-Status}\\t${binary:Package}\\t${Version}\\n${db-fsys:Files}\\n", "libaio*"])
-    if code is not None:
-        # libaio's own packages first: asking dpkg who owns a path reads the file list of every package of the host.
-        _take(owners, spellings, parse_dpkg_packages(out))
-        rest = [spelling for spelling in spellings if spellings[spelling] not in owners]
-        if rest:
-            _code, out = run(["dpkg-query", "-S"] + rest)
-            found = parse_dpkg_search(out)
-            versions = _dpkg_versions(sorted(set(found.values())))
-            _take(owners, spellings, {path: (name, versions.get(name)) for path, name in found.items()})
-        evidence.append({"asked": "dpkg-query: owners of the files above", "answered": _names(owners), "by": "command"})
-        if owners or not os.path.isdir("/var/lib/rpm"):
-            return "dpkg", owners
+    if code is None:
+        return None
+    owners = {}
+    _take(owners, spellings, parse_dpkg_packages(out))
+    rest = [spelling for spelling, path in spellings.items() if path not in owners]
+    if rest:
+        _code, out = run(["dpkg-query", "-S"] + rest)
+        found = parse_dpkg_search(out)
+        versions = _dpkg_versions(sorted(set(found.values())))
+        _take(owners, spellings, {path: (name, versions.get(name)) for path, name in found.items()})
+    return owners
+
+
+def _rpm_owners(paths):
+    if run(["rpm", "--version"])[0] != 0:
+        return None
+    owners = {}
     for path in paths:
         code, out = run(["rpm", "-qf", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n", path])
-        if code is None:
-            return None, owners
         owner = parse_rpm_owner(out)
         if code == 0 and owner:
             owners[path] = owner
-    if not paths and run(["rpm", "--version"])[0] is None:
-        return None, owners
-    evidence.append({"asked": "rpm -qf: owners of the files above", "answered": _names(owners), "by": "command"})
-    return "rpm", owners
+    return owners
 
 
 def _names(owners):

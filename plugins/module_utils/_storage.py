@@ -13,7 +13,7 @@ import mmap
 import os
 import stat
 
-from ._kernel import in_child
+from ansible_collections.kataops.aio.plugins.module_utils._bounded import in_child
 
 _BLOCKS = (4096, 65536)  # a device with larger blocks than the first refuses the first
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT)
