@@ -1,0 +1,156 @@
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each release of Kata Containers ships and can do, as data. PRIVATE to kataops.aio.
+
+Facts from Kata's own release tags 2.5.0 to 4.1.0 (``versions.yaml``, ``src/runtime/pkg/katautils/config.go``, ``src/libs/kata-types``,
+``src/runtime-rs``, ``tools/packaging``), most of them measured with Kata's own loaders. A release that is not known gives ``None``: unknown, never a guess.
+A pre-release counts as older than its release (``3.29.0-alpha1`` is before ``3.29.0``).
+"""
+
+from __future__ import annotations
+
+import re
+
+ENGINES = ("io_uring", "native", "threads")
+DEFAULT_AIO = "io_uring"                        # both runtimes, every release that has the key
+DEFAULT_QEMU_PATH = "/usr/bin/qemu-system-x86_64"
+
+# First Kata release with that QEMU in its static tarball.
+QEMU_BUMPS = (
+    ("3.0.0", "6.2.0"), ("3.1.0", "7.2.0"), ("3.7.0", "8.2.4"), ("3.12.0", "9.1.2"), ("3.20.0", "10.0.3"), ("3.21.0", "10.1.0"),
+    ("3.22.0", "10.1.1"), ("3.25.0", "10.2.0"), ("3.27.0", "10.2.1"), ("3.32.0", "11.0.1"),
+)
+NEWEST_KNOWN = "4.1.999"                        # later releases are unknown
+
+# Keys of the Go runtime's [hypervisor.*] tables: the union over all releases 2.5.0 to 4.1.0 (one struct serves all hypervisors there). A key that is not
+# here is in no release that we know; one that is here may still be missing from a given release.
+GO_HYPERVISOR_KEYS = frozenset("""
+block_device_aio block_device_cache_direct block_device_cache_noflush block_device_cache_set block_device_driver block_device_logical_sector_size
+block_device_physical_sector_size cold_plug_vfio confidential_guest cpu_features ctlpath default_bridges default_maxmemory default_maxvcpus default_memory
+default_vcpus disable_block_device_use disable_guest_selinux disable_image_nvdimm disable_nesting_checks disable_seccomp disable_selinux disable_vhost_net
+disk_rate_limiter_bw_max_rate disk_rate_limiter_bw_one_time_burst disk_rate_limiter_ops_max_rate disk_rate_limiter_ops_one_time_burst enable_annotations
+enable_debug enable_guest_swap enable_hugepages enable_iommu enable_iommu_platform enable_iothreads enable_mem_prealloc enable_numa enable_vhost_user_store
+enable_virtio_mem entropy_source extra_monitor_socket file_mem_backend firmware firmware_volume guest_hook_path guest_memory_dump_paging
+guest_memory_dump_path hot_plug_vfio hotplug_vfio_on_root_bus hypervisor_loglevel igvm image indep_iothreads initrd jailer_path kernel kernel_params
+kernel_verity_params machine_accelerators machine_type measurement_algo memory_offset memory_slots msize_9p net_rate_limiter_bw_max_rate
+net_rate_limiter_bw_one_time_burst net_rate_limiter_ops_max_rate net_rate_limiter_ops_one_time_burst numa_mapping path pcie_root_port pcie_switch_port
+pflashes reclaim_guest_freed_memory remote_hypervisor_socket remote_hypervisor_timeout rootfs_type rootless rx_rate_limiter_max_rate seccompsandbox
+sev_snp_guest shared_fs snp_certs_path snp_guest_policy snp_id_auth snp_id_block tdx_quote_generation_service_socket_port tx_rate_limiter_max_rate
+use_legacy_serial valid_ctlpaths valid_entropy_sources valid_file_mem_backends valid_hypervisor_paths valid_jailer_paths valid_vhost_user_store_paths
+valid_virtio_fs_daemon_paths vhost_user_reconnect_timeout_sec vhost_user_store_path virtio_fs_cache virtio_fs_cache_size virtio_fs_daemon
+virtio_fs_extra_args virtio_fs_queue_size
+""".split())
+GO_AGENT_KEYS = frozenset("""
+cdh_api_timeout debug_console_enabled dial_timeout enable_debug enable_tracing kernel_modules launch_process_timeout
+""".split())
+# Keys that came with a release: before it, a Go drop-in that has one is refused.
+GO_KEY_SINCE = {"block_device_aio": "3.0.0"}
+GO_SECTIONS = frozenset(("hypervisor", "agent", "runtime", "factory", "image"))
+GO_HYPERVISORS = frozenset(("qemu", "clh", "firecracker", "acrn", "dragonball", "stratovirt", "remote"))
+
+
+def parse_release(text):
+    """``(major, minor, patch, pre-release)`` of ``"3.7.0"``, ``"v3.7.0-rc0"``, ``"3.29.0-alpha1"``, ``"4.1"``; ``None`` when it is not one.
+
+    The last member is ``"~"`` for a final release, so that tuples compare as releases do.
+    """
+    match = re.match(r"^\s*v?(\d+)\.(\d+)(?:\.(\d+))?(?:[-~]?((?:alpha|beta|rc)[0-9A-Za-z.]*))?(?:[+-][0-9A-Za-z.+-]*)?\s*$", text or "")
+    if not match:
+        return None
+    return int(match.group(1)), int(match.group(2)), int(match.group(3) or 0), match.group(4) or "~"
+
+
+def at_least(release, wanted):
+    """Is ``release`` ``wanted`` or later? ``None`` when ``release`` is unknown."""
+    parsed = parse_release(release)
+    return None if parsed is None else parsed >= parse_release(wanted)
+
+
+def qemu_version(release):
+    """The QEMU of the static tarball of a release, such as ``"8.2.4"``; ``None`` for an unknown one."""
+    parsed = parse_release(release)
+    if parsed is None or parsed > parse_release(NEWEST_KNOWN):
+        return None
+    found = None
+    for since, version in QEMU_BUMPS:
+        if parsed >= parse_release(since):
+            found = version
+    return found
+
+
+def shipped_engines(release):
+    """Engines compiled into Kata's own static QEMU by its build files: ``{threads, native, io_uring}`` of true, false or ``None``.
+
+    ``native`` came with 3.8.0 (kata-containers commit d455883b46); io_uring is built from 3.0.0 on. The binary itself has the last word.
+    """
+    if qemu_version(release) is None:
+        return {"threads": True, "native": None, "io_uring": None}
+    return {"threads": True, "native": at_least(release, "3.8.0"), "io_uring": True}
+
+
+def io_uring_refused_by_host(version):
+    """What a QEMU does when the kernel refuses io_uring: ``"fails"`` (up to 8.2, and from 10.2), ``"falls_back"`` (9.0 to 10.1), ``None`` unknown."""
+    parsed = parse_release(version)
+    if parsed is None:
+        return None
+    return "falls_back" if (9, 0) <= parsed[:2] <= (10, 1) else "fails"
+
+
+def engine_support(runtime, release):
+    """What a runtime does with ``block_device_aio`` on hot-plug.
+
+    :arg runtime: ``go`` or ``rs``.
+    :returns: ``{honoured, always, native, native_keys}``: is the key obeyed; the engine that is used whatever it says (``None`` = as configured); can
+        ``native`` work at all; the keys that ``native`` needs. Members are ``None`` when the release is unknown.
+
+    Go obeys it from 3.0.0 (before: QEMU's own default, threads). runtime-rs: up to 3.19 nothing is sent (threads), 3.20 sends io_uring always, from 3.21 it
+    is obeyed, and from 3.29.0 ``block_device_cache_direct`` too, without which ``native`` is refused by QEMU (kata-containers #11769, #12682).
+    """
+    if runtime == "go":
+        honoured = at_least(release, "3.0.0")
+        return {
+            "honoured": honoured, "always": "threads" if honoured is False else None, "native": honoured,
+            "native_keys": ["block_device_aio", "block_device_cache_set", "block_device_cache_direct"],
+        }
+    honoured = at_least(release, "3.21.0")
+    always = None
+    if honoured is False:
+        always = "io_uring" if at_least(release, "3.20.0") else "threads"
+    return {"honoured": honoured, "always": always, "native": at_least(release, "3.29.0"), "native_keys": ["block_device_aio", "block_device_cache_direct"]}
+
+
+def drop_ins_supported(runtime, release):
+    """Does the runtime read ``config.d``? Go from 2.5.0, runtime-rs from 3.0.0; ``None`` when unknown."""
+    return at_least(release, "2.5.0" if runtime == "go" else "3.0.0")
+
+
+def byte_order_mark_accepted(runtime, release):
+    """Does the runtime read a file with a UTF-8 byte order mark? Measured: Go refuses it up to 3.4.0 and takes it from 3.12; between them ``None``."""
+    if runtime == "rs":
+        return True
+    if at_least(release, "3.12.0"):
+        return True
+    return False if at_least(release, "3.4.1") is False else None
+
+
+def conf_file_restricted(release):
+    """Is ``KATA_CONF_FILE`` accepted only if it resolves to a default path? From 4.0.0, both runtimes (kata-containers ab2e7f0c58)."""
+    return at_least(release, "4.0.0")
+
+
+def default_configurations(runtime, release, prefix=None):
+    """The configuration files that a runtime tries when it is told none, in its order.
+
+    :arg prefix: what the shim was built for: ``/usr`` (a distribution's package) or ``/opt/kata``; ``None`` = either.
+    """
+    prefixes = [prefix] if prefix else ["/opt/kata", "/usr"]
+    if runtime == "rs" and at_least(release, "3.3.0") is not False:
+        return [
+            "/etc/kata-containers/runtime-rs/configuration.toml",
+            "/usr/share/defaults/kata-containers/runtime-rs/configuration.toml",
+            "/opt/kata/share/defaults/kata-containers/runtime-rs/configuration.toml",
+        ]
+    if runtime == "rs":
+        return ["/etc/kata-containers/configuration.toml", "/usr/share/defaults/kata-containers/configuration.toml"]
+    return ["/etc/kata-containers/configuration.toml"] + [where + "/share/defaults/kata-containers/configuration.toml" for where in prefixes]
