@@ -168,10 +168,8 @@ def _engine_findings(runtime: Data, qemu: Data, observations: Data, policy: Data
     request = block_request(runtime)
     engine = request["engine"]
     found = []
-    if request["ignored"]:
-        key = "engine_key_unknown" if runtime["runtime"] == "go" else "rs_engine_ignored"
-        if key == "rs_engine_ignored" or runtime["sources"].get("block_device_aio", "default") != "default":
-            found.append(finding(key, rid, runtime["config"]["real_path"], detail=request["reason"]))
+    if request["ignored"] and runtime["runtime"] == "rs":
+        found.append(finding("rs_engine_ignored", rid, runtime["config"]["real_path"], detail=request["reason"]))
     if engine == "native":
         found += _native_findings(runtime, qemu, request, observations)
         room = headroom(observations, values)
@@ -181,8 +179,6 @@ def _engine_findings(runtime: Data, qemu: Data, observations: Data, policy: Data
             found.append(finding("aio_headroom", rid, "fs.aio-max-nr", [_saw("fs.aio-nr of fs.aio-max-nr", "%s of %s" % (aio["nr"], aio["max_nr"]))], detail))
     elif engine == "io_uring":
         found += _io_uring_findings(runtime, qemu, request, observations)
-    elif engine not in ENGINES:
-        found.append(finding("engine_invalid", rid, runtime["sources"].get("block_device_aio"), detail="The value is %r." % (engine,)))
     if runtime["runtime"] == "go" and values.get("block_device_cache_set"):
         found.append(finding("cache_set_with_files", rid, runtime["sources"].get("block_device_cache_set")))
     if policy["engine"] not in ("auto", engine) and engine in ENGINES and not any(f["severity"] == "error" for f in found):
@@ -256,8 +252,7 @@ def assess(observations: Data, runtimes: list[Data], policy: Data) -> Data:
         if runtime["hypervisor"] not in (None, "qemu"):
             continue
         own = _config_findings(runtime)
-        fatal = any(RULES[f["key"]].severity == "error" and f["key"].startswith("configuration_") for f in own)
-        if not fatal:
+        if not any(f["key"].startswith("base_") for f in own):  # without its base file there are no values to judge
             qemu = qemu_of(observations, runtime["values"].get("path"))
             own += _qemu_findings(runtime, qemu)
             if qemu is not None and qemu["status"] == "answered":

@@ -79,8 +79,8 @@ _EXPECTED = {"int": "a whole number", "bool": "true or false", "count": "a whole
 
 
 def _unknown(name: str) -> str:
-    close = difflib.get_close_matches(name, INPUTS, n=1)
-    return "%s is not a variable of kataops.aio%s" % (name, "; did you mean %s?" % close[0] if close else " (docs/variables.md lists them)")
+    close = difflib.get_close_matches(name[len(PREFIX) :], [known[len(PREFIX) :] for known in INPUTS], n=1)
+    return "%s is not a variable of kataops.aio%s" % (name, "; did you mean %s%s?" % (PREFIX, close[0]) if close else " (docs/variables.md lists them)")
 
 
 def problems(variables: t.Mapping[str, t.Any]) -> list[str]:

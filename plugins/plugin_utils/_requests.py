@@ -11,17 +11,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kataops.aio.plugins.plugin_utils._releases import parse_release
+from ansible_collections.kataops.aio.plugins.plugin_utils._releases import DEFAULT_AIO, engine_support
 
 Data = t.Dict[str, t.Any]
-
-#: What a missing block_device_aio means, in both runtimes and every release since 3.0.0.
-DEFAULT_ENGINE = "io_uring"
-
-GO_FIRST_WITH_ENGINE = (3, 0, 0)
-RS_FIRST_FIXED_IO_URING = (3, 20, 0)
-RS_FIRST_WITH_ENGINE = (3, 21, 0)
-RS_FIRST_WITH_DIRECT = (3, 29, 0)
 
 
 def block_request(runtime: Data) -> Data:
@@ -31,35 +23,24 @@ def block_request(runtime: Data) -> Data:
         configuration of this release sends it. ``ignored``: this release does not look at ``block_device_aio``. An unknown release is taken as a
         current one, and ``reason`` says so.
     """
-    values, release = runtime["values"], parse_release(runtime["release"])
-    asked = values.get("block_device_aio") or DEFAULT_ENGINE
-    if runtime["runtime"] == "rs":
-        return _rs_request(asked, bool(values.get("block_device_cache_direct")), release)
-    return _go_request(asked, bool(values.get("block_device_cache_set")), bool(values.get("block_device_cache_direct")), release)
-
-
-def _request(engine: str, direct: bool, direct_possible: bool = True, ignored: bool = False, reason: str | None = None) -> Data:
-    return {"engine": engine, "direct": direct, "direct_possible": direct_possible, "ignored": ignored, "reason": reason}
-
-
-def _go_request(asked: str, cache_set: bool, cache_direct: bool, release: tuple[int, ...] | None) -> Data:
-    if release is not None and release < GO_FIRST_WITH_ENGINE:
-        return _request("threads", cache_set and cache_direct, ignored=True, reason="Kata before 3.0.0 leaves the engine to QEMU, which takes threads.")
-    missing = [key for key, on in (("block_device_cache_set", cache_set), ("block_device_cache_direct", cache_direct)) if not on]
-    reason = "Not true: %s." % " and ".join(missing) if missing else None
-    return _request(asked, cache_set and cache_direct, reason=reason)
-
-
-def _rs_request(asked: str, cache_direct: bool, release: tuple[int, ...] | None) -> Data:
-    if release is None:
-        return _request(asked, cache_direct, reason="The release of this runtime-rs is not known; it is judged as 3.29.0 or newer.")
-    if release < RS_FIRST_FIXED_IO_URING:
-        return _request("threads", False, False, True, "runtime-rs before 3.20 names no engine, so QEMU takes threads.")
-    if release < RS_FIRST_WITH_ENGINE:
-        return _request("io_uring", False, False, True, "runtime-rs 3.20 always asks for io_uring.")
-    if release < RS_FIRST_WITH_DIRECT:
-        return _request(asked, False, False, reason="runtime-rs before 3.29 never sends cache.direct on hot-plug.")
-    return _request(asked, cache_direct, reason=None if cache_direct else "Not true: block_device_cache_direct.")
+    values, release = runtime["values"], runtime["release"]
+    kind = "rs" if runtime["runtime"] == "rs" else "go"
+    support = engine_support(kind, release)
+    if support["always"]:
+        reason = "Kata %s (%s) always uses %s." % (release, kind, support["always"])
+        return {"engine": support["always"], "direct": False, "direct_possible": False, "ignored": True, "reason": reason}
+    possible = support["native"] is not False
+    needed = [key for key in support["native_keys"] if key != "block_device_aio"]
+    missing = [key for key in needed if values.get(key) is not True]
+    reason = None
+    if not possible:
+        reason = "runtime-rs %s never sends cache.direct on hot-plug." % release
+    elif missing:
+        reason = "Not true: %s." % " and ".join(missing)
+    elif support["native"] is None:
+        reason = "The release is not known; this runtime is judged as a current one."
+    engine = values.get("block_device_aio") or DEFAULT_AIO
+    return {"engine": engine, "direct": possible and not missing, "direct_possible": possible, "ignored": False, "reason": reason}
 
 
 def can_use(runtime: Data, engine: str) -> bool:

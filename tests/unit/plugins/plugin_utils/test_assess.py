@@ -130,12 +130,32 @@ CASES = {
         {"KAIO120"},
         "degraded",
     ),
-    "a value that Kata refuses": (o.runtime(values={"block_device_aio": "Native"}), o.observations(), {}, {"KAIO115"}, "broken"),
-    "Kata 2.5 ignores the key": (
-        o.runtime(release="2.5.2", values={"block_device_aio": "native"}),
+    "a value that Kata refuses": (
+        o.runtime(values={"block_device_aio": "Native"}, problems=[{"code": "invalid_aio", "where": None, "detail": "Native"}]),
         o.observations(),
         {},
+        {"KAIO115"},
+        "broken",
+    ),
+    "Kata 2.5 ignores the key": (
+        o.runtime(release="2.5.2", problems=[{"code": "aio_ignored", "where": None, "detail": "native"}]),
+        o.observations([o.qemu(native="not_compiled")]),
+        {},
         {"KAIO118"},
+        "degraded",
+    ),
+    "no base file": (
+        o.runtime(values={"block_device_aio": None, "path": None}, problems=[{"code": "base_missing", "where": None, "detail": "gone"}]),
+        o.observations([]),
+        {},
+        {"KAIO002"},
+        "broken",
+    ),
+    "a stray file in config.d": (
+        o.runtime(problems=[{"code": "drop_in_toml_invalid", "where": "/x/config.d/README", "detail": "line 1"}]),
+        o.observations(),
+        {},
+        {"KAIO221"},
         "broken",
     ),
     "no block devices": (

@@ -1,0 +1,54 @@
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The reference pages are what the data says, and what is used is documented."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+import pytest
+import yaml
+from ansible_collections.kataops.aio.docs import generate
+from ansible_collections.kataops.aio.plugins.plugin_utils._inputs import INPUTS, INTERNAL, problems
+from ansible_collections.kataops.aio.plugins.plugin_utils._rules import RULES
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("name", generate.PAGES)
+def test_page_is_current(name):
+    assert (TOP / "docs" / name).read_text(encoding="utf-8") == generate.PAGES[name](), "run `make docs`"
+
+
+def test_rule_ids_are_unique_and_well_formed():
+    ids = [rule.id for rule in RULES.values()]
+    assert len(ids) == len(set(ids))
+    assert all(re.fullmatch(r"KAIO\d{3}", rule_id) for rule_id in ids)
+    assert {rule.severity for rule in RULES.values()} == {"error", "warning", "info"}
+
+
+def used_variables():
+    """Every kata_aio_* variable that a playbook or a role reads, with the files that do."""
+    used = {}
+    for path in [*TOP.glob("playbooks/**/*.yml"), *TOP.glob("roles/**/*.yml")]:
+        text = path.read_text(encoding="utf-8")
+        for name in re.findall(r"(?<![\w.])kata_aio_\w+", re.sub(r"kataops\.aio\.\w+", "", text)):
+            used.setdefault(name, set()).add(str(path.relative_to(TOP)))
+    return used
+
+
+def test_every_variable_that_is_used_is_documented():
+    groups = {"kata_aio_to_repair"}
+    unknown = {name: files for name, files in used_variables().items() if name not in INPUTS and name not in INTERNAL and name not in groups}
+    assert not unknown
+
+
+def test_every_documented_variable_is_used():
+    assert not set(INPUTS) - set(used_variables())
+
+
+def test_documented_defaults_pass_their_own_check():
+    defaults = {name: yaml.safe_load(wanted.default) for name, wanted in INPUTS.items() if wanted.default is not None}
+    assert problems(defaults) == []
