@@ -15,6 +15,7 @@ import ctypes
 import errno
 import os
 import platform
+from collections import namedtuple
 
 from ansible_collections.kataops.aio.plugins.module_utils._bounded import in_child
 from ansible_collections.kataops.aio.plugins.module_utils._storage import observe_storage
@@ -41,68 +42,71 @@ def observe_kernel(user_probe=True):
 
     :arg user_probe: also make both calls as an ordinary user (in a child that drops its privileges), which is how a rootless QEMU would make them.
     """
-    return {"release": platform.release(), "aio": _observe_aio(user_probe), "io_uring": _observe_io_uring(user_probe)}
-
-
-def _observe_aio(user_probe):
-    max_nr, max_reason, evidence = read_number(_AIO_MAX_NR)
-    number, nr_reason, more = read_number(_AIO_NR)
-    free = max(0, max_nr - number) if max_nr is not None and number is not None else None
-    reason = max_reason or nr_reason
-    if not os.path.exists(_AIO_MAX_NR):
-        reason = "%s is missing: this kernel was built without Linux AIO (CONFIG_AIO), or /proc is not mounted." % _AIO_MAX_NR
-    events = EVENTS_PER_CONTEXT
-    if free is not None and events <= free < 2 * events:
-        # The last context that a starting sandbox could get is not taken from it, not even for a moment.
-        events = 1
+    max_nr, number = read_number(_AIO_MAX_NR), read_number(_AIO_NR)
+    free = max(0, max_nr.value - number.value) if max_nr.value is not None and number.value is not None else None
+    # The last context that a starting sandbox could get is not taken from it, not even for a moment.
+    events = 1 if free is not None and EVENTS_PER_CONTEXT <= free < 2 * EVENTS_PER_CONTEXT else EVENTS_PER_CONTEXT
+    as_user = _as_user(events) if user_probe else {"io_setup": _not_asked(), "io_uring_setup": _not_asked()}
     return {
-        "max_nr": max_nr,
-        "nr": number,
-        "free": free,
-        "contexts_free": None if free is None else free // EVENTS_PER_CONTEXT,
-        "io_setup": _io_setup(events),
-        "io_setup_user": _as_user(lambda: _io_setup(events)) if user_probe else _not_asked(),
-        "boot": boot_settings("fs.aio-max-nr"),
-        "reason": reason,
-        "evidence": evidence + more,
+        "release": platform.release(),
+        "aio": _aio(max_nr, number, free, _io_setup(events), as_user["io_setup"]),
+        "io_uring": _io_uring(as_user["io_uring_setup"]),
     }
 
 
-def _observe_io_uring(user_probe):
-    disabled, reason, evidence = read_number(_URING_DISABLED)
-    group, _group_reason, more = read_number(_URING_GROUP)
+def _aio(max_nr, number, free, io_setup, io_setup_user):
+    reason = max_nr.reason or number.reason
+    if not os.path.exists(_AIO_MAX_NR):
+        reason = "%s is missing: this kernel was built without Linux AIO (CONFIG_AIO), or /proc is not mounted." % _AIO_MAX_NR
+    return {
+        "max_nr": max_nr.value,
+        "nr": number.value,
+        "free": free,
+        "contexts_free": None if free is None else free // EVENTS_PER_CONTEXT,
+        "io_setup": io_setup,
+        "io_setup_user": io_setup_user,
+        "boot": boot_settings("fs.aio-max-nr"),
+        "reason": reason,
+        "evidence": max_nr.evidence + number.evidence,
+    }
+
+
+def _io_uring(setup_user):
+    disabled, group = read_number(_URING_DISABLED), read_number(_URING_GROUP)
+    reason = disabled.reason
     if not os.path.exists(_URING_DISABLED):
-        reason = "%s is missing: this kernel has no such switch (it came with Linux 6.6, and with RHEL 9.3); the system call decides." % _URING_DISABLED
+        reason = "%s is missing: this kernel has no such switch (Linux 6.6 and RHEL 9.3 brought it); the system call decides." % _URING_DISABLED
     if os.geteuid() == 0:
         setup_root = _io_uring_setup()
-        setup_user = _as_user(_io_uring_setup) if user_probe else _not_asked()
     else:
         setup_root = _unknown("Not root: io_uring_setup(2) could not be tried as root. Use become.")
-        setup_user = _io_uring_setup() if user_probe else _not_asked()
     return {
-        "disabled": disabled,
-        "group": group,
+        "disabled": disabled.value,
+        "group": group.value,
         "setup_root": setup_root,
         "setup_user": setup_user,
         "boot": boot_settings("kernel.io_uring_disabled"),
         "reason": reason,
-        "evidence": evidence + more,
+        "evidence": disabled.evidence + group.evidence,
     }
 
 
+Number = namedtuple("Number", ("value", "reason", "evidence"))
+
+
 def read_number(path):
-    """(integer or None, reason or None, evidence) of a sysctl file that holds one number. Never raises."""
+    """The :class:`Number` in a sysctl file: an integer, or None with a reason. Never raises."""
     try:
         with open(path, "rb") as stream:
             raw = stream.read(256)
     except OSError as error:
-        return None, "%s: %s." % (path, error.strerror), []
+        return Number(None, "%s: %s." % (path, error.strerror), [])
     number = parse_number(raw)
     text = raw.decode("ascii", "backslashreplace").strip()
     evidence = [{"asked": path, "answered": text, "by": "file"}]
     if number is None:
-        return None, "%s holds no number but %r." % (path, text), evidence
-    return number, None, evidence
+        return Number(None, "%s holds no number but %r." % (path, text), evidence)
+    return Number(number, None, evidence)
 
 
 def parse_number(raw):
@@ -171,10 +175,11 @@ def _not_asked():
     return _unknown("Not asked for (user_probe is false).")
 
 
-def _as_user(probe):
-    """The result of ``probe`` in a child process without privileges."""
-    if os.geteuid() != 0:
-        return probe()
+def _as_user(events):
+    """Both calls by an ordinary user, in one child that drops its privileges: ``{io_setup: ..., io_uring_setup: ...}``."""
+
+    def probe():
+        return {"io_setup": _io_setup(events), "io_uring_setup": _io_uring_setup()}
 
     def drop_and_probe():
         os.setgroups([])
@@ -182,9 +187,13 @@ def _as_user(probe):
         os.setresuid(ORDINARY_USER, ORDINARY_USER, ORDINARY_USER)
         return probe()
 
-    result, reason = in_child(drop_and_probe)
+    if os.geteuid() != 0:
+        return probe()
+    results, reason = in_child(drop_and_probe)
     if reason is not None:
-        return _unknown("The probe as user %d: %s" % (ORDINARY_USER, reason))
-    for item in result["evidence"]:
-        item["asked"] += " as user %d" % ORDINARY_USER
-    return result
+        unknown = _unknown("The probe as user %d: %s" % (ORDINARY_USER, reason))
+        return {"io_setup": unknown, "io_uring_setup": dict(unknown)}
+    for result in results.values():
+        for item in result["evidence"]:
+            item["asked"] += " as user %d" % ORDINARY_USER
+    return results

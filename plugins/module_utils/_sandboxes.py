@@ -123,8 +123,8 @@ def _observed(contexts, rings, loop_rings, disks, problems):
         return engines
     if loop_rings:
         problems.append(
-            "This QEMU waits for its events with io_uring (QEMU 10.2 and newer), so its rings do not tell whether its block devices use io_uring or threads;"
-            " they do not use native."
+            "This QEMU waits for its events with io_uring (as QEMU 10.2 and newer do), so its rings do not tell"
+            " whether its block devices use io_uring or threads; they do not use native."
         )
         return None
     return ["threads"]
@@ -252,9 +252,9 @@ def parse_cmdline(raw):
 def read_arguments(argv):
     """What the command line of Kata's QEMU says, or None where it is no Kata sandbox's. Never raises.
 
-    Both runtimes start QEMU with ``-name sandbox-ID`` (Go adds ``,debug-threads=on`` where debugging is on). As anyone may name a machine so, a second
-    trait is asked for: a path of the sandbox's own run folder (``/run/vc/vm/ID/``, ``/run/kata/ID/``, rootless below ``/run/user/UID/``), the QMP
-    socket handed over as a descriptor or by runtime-rs' relative name, or the guest's kata-containers.target.
+    Both runtimes start QEMU with ``-name sandbox-ID`` (Go adds ``,debug-threads=on`` where debugging is on). As anyone may name a machine so, a
+    second trait is asked for: a path of the sandbox's own run folder (``/run/vc/vm/ID/``, ``/run/kata/ID/``, rootless below ``/run/user/UID/``), the
+    QMP socket handed over as a descriptor or by runtime-rs' relative name, or the guest's kata-containers.target.
     """
     options = [(argv[i].lstrip("-"), argv[i + 1]) for i in range(1, len(argv) - 1) if argv[i].startswith("-")]
     match = None

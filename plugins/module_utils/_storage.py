@@ -8,6 +8,7 @@ QEMU refuses ``aio=native`` without ``cache.direct=on``, and that opens the imag
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -60,7 +61,8 @@ def _probe(path):
         return entry
     entry["o_direct"], reason, answered = _try_direct(folder)
     entry["reason"] = reason
-    entry["evidence"] = [{"asked": "open an unnamed file in %s with O_DIRECT, write and read one block" % folder, "answered": answered, "by": "syscall"}]
+    asked = "open an unnamed file in %s with O_DIRECT, write and read one block" % folder
+    entry["evidence"] = [{"asked": asked, "answered": answered, "by": "syscall"}]
     return entry
 
 
@@ -106,7 +108,7 @@ def _unescape(field):
 
 
 def filesystem_of(path, mounts):
-    """The type of the file system that holds ``path`` (an absolute real path): that of the longest mount point, the last one where several cover it."""
+    """The type of the file system of ``path`` (absolute, real): that of the longest mount point, the last one where several cover it."""
     best, longest = None, -1
     for point, kind in mounts:
         if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= longest:
@@ -154,10 +156,8 @@ def _open_unnamed(folder, flags):
         return os.open(path, os.O_CREAT | os.O_EXCL | flags, 0o600)
     finally:
         # The kernel creates the file before it looks at O_DIRECT, so it is there also when the open failed.
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        except FileNotFoundError:
-            pass
 
 
 def _has_tmpfile(folder):

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the sysctl files will set at the next boot. PRIVATE to kataops.aio.
 
-The order is that of systemd-sysctl and of ``sysctl --system`` (sysctl.d(5)): files are sorted by their base name, whatever folder they lie in, and the
-last one that sets a key wins; a file hides those of the same name in the folders after its own. ``/etc/sysctl.conf`` comes last: ``sysctl --system``
+The order is that of systemd-sysctl and of ``sysctl --system`` (sysctl.d(5)): files are sorted by their base name, whatever folder they lie in, and
+the last one that sets a key wins; a file hides those of the same name in the folders after its own. ``/etc/sysctl.conf`` comes last: ``sysctl --system``
 and ``sysctl -p`` read it, systemd-sysctl only where the distribution links it (``99-sysctl.conf``).
 """
 
@@ -22,8 +22,8 @@ def boot_settings(key, root=""):
 
     :arg key: with dots, such as ``fs.aio-max-nr``.
     :arg root: folder to put before every path (for tests).
-    :returns: ``{value: int or None, files: [{path, value}], reason}``: ``files`` in the order in which they are applied, each file once with the last value
-        that it sets (None where that is no number); ``value`` is what wins, None where no file sets the key.
+    :returns: ``{value: int or None, files: [{path, value}], reason}``: ``files`` in the order in which they are applied, each file once with the
+        last value that it sets (None where that is no number); ``value`` is what wins, None where no file sets the key.
     """
     files, problems = [], []
     for path in _files(root):
