@@ -1,0 +1,172 @@
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The three engines of QEMU's host block drivers: names, kernel traces, and what QEMU's answers mean. PRIVATE to kataops.aio.
+
+Nothing here starts a process. The texts are QEMU's own (``block/file-posix.c``, ``block/io_uring.c``, ``block/linux-aio.c``, ``util/osdep.c``;
+releases 6.2 to 11.0); the version of a QEMU is never looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import namedtuple
+
+ENGINES = ("threads", "native", "io_uring")
+
+# How many events QEMU asks the kernel for per AioContext (MAX_EVENTS in QEMU's block/linux-aio.c).
+AIO_EVENTS_PER_CONTEXT = 1024
+
+Trace = namedtuple("Trace", ("aio_contexts", "io_uring_rings", "threads"))
+Trace.__doc__ = """What the kernel shows of one or more processes at one moment.
+
+:ivar aio_contexts: mappings named ``[aio]`` (one per ``io_setup(2)``).
+:ivar io_uring_rings: descriptors that are ``anon_inode:[io_uring]``.
+:ivar threads: kernel tasks (worker threads show here; they end when idle).
+"""
+
+Meaning = namedtuple("Meaning", ("outcome", "cause", "compiled", "needs_direct", "reason"))
+Meaning.__doc__ = """What one refusal of ``blockdev-add`` means.
+
+:ivar outcome: ``not_compiled``, ``refused`` or ``unknown``.
+:ivar cause: ``not_in_build``, ``needs_direct``, ``aio_exhausted``, ``io_uring_refused``, ``kernel_refused``, ``no_o_direct``, ``not_a_device``, ``other``.
+:ivar compiled: True, False or None.
+:ivar needs_direct: True where QEMU demanded ``cache.direct``; else None.
+:ivar reason: one sentence, or None where QEMU's words say all.
+"""
+
+_AIO_MAPPING = re.compile(r"\s/\[aio\](?: \(deleted\))?$", re.MULTILINE)
+_RING_LINK = "anon_inode:[io_uring]"
+
+# (engine or None, pattern, outcome, cause, compiled, needs_direct, reason); the first match counts.
+_ANSWERS = (
+    (None, r"aio=\S+ was specified, but is not supported in this build", "not_compiled", "not_in_build", False, None,
+     "this QEMU was built without it"),
+    ("io_uring", r"(?:does not accept value|Invalid parameter) '?io_uring'?", "not_compiled", "not_in_build", False, None,
+     "this QEMU was built without it"),
+    ("native", r"aio=native was specified, but it requires cache\.direct=on", "refused", "needs_direct", True, True,
+     "QEMU refuses native without cache.direct"),
+    ("native", r"failed to create linux AIO context: Resource temporarily unavailable", "refused", "aio_exhausted", True, None,
+     "the kernel has no free AIO events: fs.aio-nr + 1024 is over fs.aio-max-nr"),
+    ("native", r"failed to create linux AIO context|Unable to use native AIO", "refused", "kernel_refused", True, None,
+     "the kernel refuses io_setup(2)"),
+    ("io_uring", r"failed to init linux io_uring ring|Unable to use (?:linux )?io_uring", "refused", "io_uring_refused", True, None,
+     "the kernel refuses io_uring_setup(2)"),
+    ("io_uring", r"aio=io_uring was specified, but is not available", "refused", "io_uring_refused", True, None,
+     "the kernel refuses io_uring_setup(2)"),
+    (None, r"filesystem does not support O_DIRECT", "refused", "no_o_direct", None, None,
+     "the storage does not support O_DIRECT"),
+    (None, r"driver requires '.*' to be either a character or block device", "refused", "not_a_device", None, None,
+     "the host_device driver takes no regular file"),
+)
+_ANSWERS = tuple((row[0], re.compile(row[1])) + row[2:] for row in _ANSWERS)
+
+_FALL_BACK = re.compile(r"^.*falling back to thread pool.*$", re.MULTILINE)
+
+
+def meaning_of(engine, words):
+    """Classify QEMU's refusal of ``blockdev-add`` with this engine.
+
+    :arg engine: one of :data:`ENGINES`.
+    :arg words: the ``desc`` of QEMU's error, any length.
+    :returns: :class:`Meaning`; ``unknown``/``other`` with QEMU's words as reason where the text is not known.
+    """
+    for row in _ANSWERS:
+        if row[0] in (None, engine) and row[1].search(words):
+            return Meaning(*row[2:])
+    return Meaning("unknown", "other", None, None, "QEMU refused with words that are not known: %s" % words[:500])
+
+
+def fall_back_words(stderr):
+    """The lines of QEMU's stderr that admit a fall-back to threads (QEMU 9.0 to 10.1), joined; None where there is none."""
+    lines = [line.strip()[:500] for line in _FALL_BACK.findall(stderr)]
+    return "; ".join(lines) or None
+
+
+def count_aio_contexts(maps):
+    """The number of ``[aio]`` mappings in the text of ``/proc/PID/maps``."""
+    return len(_AIO_MAPPING.findall(maps))
+
+
+def count_rings(links):
+    """The number of io_uring descriptors among the link texts of ``/proc/PID/fd``."""
+    return sum(1 for link in links if link == _RING_LINK)
+
+
+def kernel_trace(pids, proc="/proc"):
+    """Read the engines' traces of some processes.
+
+    :arg pids: process ids; their traces are added up. One that is gone counts nothing.
+    :returns: :class:`Trace`, or None where no process could be read.
+    """
+    aio = rings = threads = 0
+    seen = False
+    for pid in pids:
+        base = os.path.join(proc, str(pid))
+        try:
+            with open(os.path.join(base, "maps"), encoding="utf-8", errors="replace") as stream:
+                maps = stream.read()
+            names = os.listdir(os.path.join(base, "fd"))
+            tasks = os.listdir(os.path.join(base, "task"))
+        except OSError:
+            continue
+        links = []
+        for name in names:
+            try:
+                links.append(os.readlink(os.path.join(base, "fd", name)))
+            except OSError:
+                continue
+        aio += count_aio_contexts(maps)
+        rings += count_rings(links)
+        threads += len(tasks)
+        seen = True
+    return Trace(aio, rings, threads) if seen else None
+
+
+def engine_used(engine, before, after, stderr=""):
+    """Which engine served an I/O that was asked of ``engine``.
+
+    A new trace decides. From QEMU 10.2 on the main loop may itself keep a ring that the engine shares; then nothing new appears, and the engine is
+    io_uring only where QEMU admitted no fall-back and started no worker thread for the I/O.
+
+    :arg before, after: :class:`Trace` around the node's life up to its first I/O; None is unknown.
+    :arg stderr: what QEMU printed in that time.
+    :returns: ``threads``, ``native``, ``io_uring`` or None.
+    """
+    if before is None or after is None:
+        return None
+    if after.aio_contexts > before.aio_contexts:
+        return "native"
+    if after.io_uring_rings > before.io_uring_rings:
+        return "io_uring"
+    if (
+        engine == "io_uring"
+        and before.io_uring_rings
+        and after.io_uring_rings >= before.io_uring_rings
+        and not fall_back_words(stderr)
+        and after.threads <= before.threads
+    ):
+        return "io_uring"
+    return "threads"
+
+
+def evidence(asked, answered, by):
+    """One item of evidence; see the architecture page. Long answers are cut at 2,000 characters."""
+    answered = answered if isinstance(answered, str) else repr(answered)
+    return {"asked": asked, "answered": answered[:2000], "by": by}
+
+
+def unknown_engine(reason):
+    """The result of an engine that nothing is known of yet, because of ``reason``."""
+    return {
+        "compiled": None,
+        "compiled_by": None,
+        "usable": None,
+        "outcome": "unknown",
+        "cause": None,
+        "needs_direct": None,
+        "observed": None,
+        "reason": reason,
+        "evidence": [],
+    }

@@ -1,0 +1,437 @@
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One QEMU binary: resolve it, start it once without a machine, ask it everything. PRIVATE to kataops.aio.
+
+The engines are told by behaviour: a node is opened on the storage that is asked about, 64 KiB are written, and the kernel's own trace of the process says
+which engine did it. No version is ever looked at, since QEMU 9.0 to 10.1 fall back to threads in silence where older and newer ones refuse.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+
+from ansible_collections.kataops.aio.plugins.module_utils import _engines
+from ansible_collections.kataops.aio.plugins.module_utils._elf import MARKS, compiled_by_marks, find_marks, read_elf
+from ansible_collections.kataops.aio.plugins.module_utils._engines import ENGINES, evidence
+from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._process import Child, Guard, OutputTooLong
+from ansible_collections.kataops.aio.plugins.module_utils._qemu_file import look_at, origin_of, package_of
+from ansible_collections.kataops.aio.plugins.module_utils._qemu_image import Image, storage_folder
+from ansible_collections.kataops.aio.plugins.module_utils._qemu_needs import DEVICES, OBJECTS, firmware, machine_types
+from ansible_collections.kataops.aio.plugins.module_utils._qmp import QmpError, QmpSession, items_of, version_of
+
+# Without a machine no accelerator matters, but a QEMU built for KVM only starts none without one. qtest needs nothing of the host; it is not in every
+# build, and QEMU goes on to the next where one is not.
+ARGUMENTS = (
+    "-machine", "none", "-accel", "qtest", "-accel", "tcg", "-accel", "kvm", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio",
+)  # fmt: skip
+_NODE = "kataops-aio-probe"
+_CANNOT_OPEN = re.compile(r"Could not open '/proc/self/fd/\d+': (?:No such file or directory|Permission denied|Bad file descriptor)")
+_USELESS_WORDS = re.compile(r"^.*: invalid accelerator .*$\n?", re.MULTILINE)
+
+
+def observe_qemus(paths, storage_path=None, timeout=10, run=True):
+    """Observe QEMU binaries.
+
+    :arg paths: list of the paths that Kata would run; two that lead to one file are one result (and one process).
+    :arg storage_path: the folder that will hold block images; None: :data:`._qemu_image.DEFAULT_STORAGE`.
+    :arg timeout: seconds that each binary may take.
+    :arg run: False: start nothing, only read the ELF file.
+    :returns: list of results (``qemu`` in the architecture page), in the order first named.
+    :raises AioError: for a storage path that is not absolute. What is wrong with a binary is a result, not an error.
+    """
+    folder = storage_folder(storage_path)
+    results, by_file = [], {}
+    with Guard() as guard:
+        for path in paths:
+            key = _identity(path)
+            if key in by_file:
+                if path not in by_file[key]["names"]:
+                    by_file[key]["names"].append(path)
+                continue
+            by_file[key] = observe_qemu(path, folder, timeout, run, guard)
+            results.append(by_file[key])
+    return results
+
+
+def _identity(path):
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return path
+    return (status.st_dev, status.st_ino)
+
+
+def observe_qemu(path, folder, timeout, run, guard):
+    """Observe one binary; see :func:`observe_qemus`. ``folder`` exists, ``guard`` is an entered ``Guard``."""
+    result = _nothing_known(path)
+    if not os.path.isabs(path) or "\0" in path:
+        result["status"] = "missing"
+        result["reason"] = "%r: not an absolute path; name the binary from / on" % path
+        return _finish(result, None)
+    seen = look_at(path)
+    for key in ("real_path", "kind", "file", "wrapper", "status", "reason"):
+        result[key] = seen[key]
+    if seen["elf"] is not None:
+        _take_elf(result, seen["elf"])
+    package_words = None
+    if run and seen["status"] is None:
+        package_words = _Observation(result, path, folder, timeout, guard).run()
+    elif seen["status"] is None:
+        result["status"] = "unreadable" if seen["elf"] is None else "not_executable"
+        result["reason"] = "%s: it was not to be run, so only the file was read" % path
+    if result["package"] is None and result["kind"] in ("elf", "script"):
+        result["package"] = package_of(result["real_path"])
+    return _finish(result, package_words)
+
+
+def _take_elf(result, elf):
+    result["architecture"] = elf.architecture
+    result["linkage"] = elf.linkage
+    result["needed"] = elf.needed
+
+
+def _finish(result, package_words):
+    """Fill what QEMU itself did not tell from the strings of its ELF file, and whose it is."""
+    engines = result["engines"]
+    unknown = [engine for engine in ENGINES if engines[engine]["compiled"] is None]
+    if result["real_path"] and result["kind"] in ("elf", "script") and (unknown or result["version"] is None):
+        words = _read_strings(result, unknown)
+        package_words = package_words or words
+    result["origin"] = origin_of(result["path"], result["real_path"], result["package"], package_words)
+    for engine in engines.values():
+        if engine["reason"] is None and engine["outcome"] == "unknown":
+            engine["reason"] = "QEMU was not asked: %s" % result["reason"] if result["status"] != "answered" else "QEMU gave no answer that tells"
+    return result
+
+
+def _read_strings(result, unknown):
+    """Search the ELF file for QEMU's own strings. Returns the package words beside the version, or None."""
+    path = result["real_path"]
+    try:
+        with open(path, "rb") as stream:
+            if result["architecture"] is None or result["kind"] == "script":
+                _take_elf(result, read_elf(stream, path))
+            told = find_marks(stream)
+    except (OSError, AioError):
+        return None
+    if "qemu" not in told["marks"]:
+        if result["kind"] == "elf" and result["status"] in ("crashed", "unintelligible", "timed_out") and result["version"] is None:
+            result["reason"] += ". The file has none of QEMU's strings"
+            result["status"] = "not_qemu"
+        return None
+    compiled = dict(compiled_by_marks(told["marks"]), threads=True)
+    for engine in unknown:
+        found = result["engines"][engine]
+        if compiled[engine] is None:
+            continue
+        found["compiled"], found["compiled_by"] = compiled[engine], "elf"
+        marks = sorted(mark for mark in told["marks"] if mark.startswith(engine))
+        found["evidence"].append(evidence("strings of %s" % path, "; ".join(MARKS[mark].decode("ascii") for mark in marks) or "QEMU", "elf"))
+        if compiled[engine] is False:
+            found.update(usable=False, outcome="not_compiled", cause="not_in_build", reason="this QEMU was built without it")
+    if result["version"] is None and told["version"]:
+        result["version"], result["version_by"] = told["version"], "elf"
+    return told["package"]
+
+
+def _nothing_known(path):
+    return {
+        "path": path,
+        "names": [path],
+        "real_path": None,
+        "status": None,
+        "reason": None,
+        "kind": None,
+        "wrapper": None,
+        "origin": None,
+        "package": None,
+        "file": None,
+        "version": None,
+        "version_by": None,
+        "architecture": None,
+        "linkage": None,
+        "needed": [],
+        "engines": {engine: _engines.unknown_engine(None) for engine in ENGINES},
+        "firmware": {"search_paths": [], "missing": [], "found": {}, "reason": "QEMU was not asked"},
+        "devices_missing": None,
+        "objects_missing": None,
+        "machine_types": None,
+        "evidence": [],
+    }
+
+
+class _Observation:
+    """One start of one binary. Fills ``result``; whatever was learnt before something went wrong stays in it."""
+
+    def __init__(self, result, path, folder, timeout, guard):
+        self.result = result
+        self.path = path
+        self.folder = folder
+        self.timeout = timeout
+        self.guard = guard
+        self.target = None
+        self.package_words = None
+        self.child = self.dirs = self.image = self.session = None
+        self.pids = []
+
+    def run(self):
+        """Returns the package words of QEMU's greeting, or None."""
+        storage_reason = None
+        try:
+            self.image = Image(self.folder)
+        except AioError as exc:
+            storage_reason = str(exc)
+            self.image = Image.in_memory()
+        try:
+            self._converse(storage_reason)
+            self.result["status"] = "answered"
+        except QmpError as exc:
+            self._went_wrong(exc)
+        except OutputTooLong as exc:
+            self._stop()
+            self._set("unintelligible", "it %s; is it QEMU?" % exc.what)
+        except OSError as exc:
+            self._stop()
+            interpreter = " (its interpreter is missing)" if exc.errno == errno.ENOENT else ""
+            self._set("not_executable", "the kernel does not run it: %s%s; install a QEMU for this host" % (exc.strerror, interpreter))
+        finally:
+            self._stop()
+            self.image.close()
+        return self.package_words
+
+    def _set(self, status, what):
+        self.result["status"] = status
+        self.result["reason"] = "%s: %s" % (self.path, what)
+
+    def _stop(self):
+        for child in (self.child, self.dirs):
+            if child is not None:
+                child.end()
+
+    def _converse(self, storage_reason):
+        self.child = Child([self.path, *ARGUMENTS], self.guard, self.timeout, (self.image.fd,))
+        # QEMU tells its firmware folders only on its command line, and exits; it does so while the other one starts.
+        self.dirs = Child([self.path, "-L", "help"], self.guard, self.timeout)
+        self.dirs.close_input()
+        self.result["package"] = package_of(self.result["real_path"])
+        self.session = QmpSession(self.child)
+        greeting = self.session.greet()
+        version, self.package_words = version_of(greeting)
+        self.result["version"], self.result["version_by"] = version, "qmp"
+        self._note("QMP greeting of %s" % " ".join((self.path,) + ARGUMENTS), json.dumps(greeting["QMP"].get("version")))
+        self._find_process()
+        # io_uring first and threads last: worker threads linger, and would blur the trace of the others.
+        for engine in ("io_uring", "native", "threads"):
+            self.result["engines"][engine] = self._engine(engine, storage_reason)
+        self._needs()
+        self.child.write(b'{"execute": "quit"}\n')
+        self._firmware()
+        self.child.wait()
+
+    def _note(self, asked, answered, by="qmp"):
+        self.result["evidence"].append(evidence(asked, answered, by))
+
+    def _find_process(self):
+        """Which processes are QEMU's (a wrapper may keep a shell), and which file really runs."""
+        self.pids = [self.child.pid] if self.result["kind"] == "elf" else self.child.group()
+        running = []
+        for pid in self.pids:
+            try:
+                running.append(os.readlink("/proc/%d/exe" % pid))
+            except OSError:
+                continue
+        for exe in running:
+            # A dynamic loader that was called by name hides what it runs; so does a shell.
+            if "qemu" in os.path.basename(exe):
+                self.result["real_path"] = exe
+                if self.result["wrapper"] and self.result["wrapper"]["target"] is None:
+                    self.result["wrapper"]["target"] = exe
+                self._note("the program behind process %d" % self.child.pid, exe, "proc")
+                break
+
+    def _engine(self, engine, storage_reason):
+        """Open a node with this engine, with and without cache.direct, and do one I/O."""
+        found = _engines.unknown_engine(None)
+        if storage_reason is None:
+            refusal = self._try(found, engine, True)
+            if refusal is not None and _CANNOT_OPEN.search(refusal):
+                self.image.give_name()
+                refusal = self._try(found, engine, True)
+        else:
+            refusal = None
+            found["reason"] = "not tried: %s" % storage_reason
+        if refusal is not None:
+            meaning = _engines.meaning_of(engine, refusal)
+            found.update(
+                outcome=meaning.outcome, cause=meaning.cause, compiled=meaning.compiled, needs_direct=meaning.needs_direct, reason=meaning.reason,
+                usable=None if meaning.outcome == "unknown" else False,
+            )  # fmt: skip
+            if meaning.cause == "no_o_direct":
+                found["reason"] = "%s: %s; so cache.direct=on works with no engine there" % (self.folder, meaning.reason)
+        elif storage_reason is None:
+            found["compiled"] = True
+        if found["compiled"] is not False:
+            self._without_direct(found, engine, storage_reason)
+        if found["compiled"] is not None:
+            found["compiled_by"] = "qmp"
+        return found
+
+    def _without_direct(self, found, engine, storage_reason):
+        """Ask the same without cache.direct: native refuses, the others do not. I/O is done only where cache.direct=on told nothing of the engine."""
+        told = found["cause"] == "no_o_direct"
+        refusal = self._try(found, engine, False, write=told)
+        if refusal is None:
+            found["needs_direct"] = False
+            found["compiled"] = True
+            return
+        meaning = _engines.meaning_of(engine, refusal)
+        if meaning.cause == "needs_direct":
+            found["needs_direct"] = True
+            found["compiled"] = True
+        elif meaning.compiled is not None and found["compiled"] is None:
+            found["compiled"] = meaning.compiled
+            if meaning.compiled is False:
+                found.update(outcome=meaning.outcome, cause=meaning.cause, reason=meaning.reason, usable=False)
+            elif storage_reason is not None:
+                found.update(outcome=meaning.outcome, cause=meaning.cause, reason=meaning.reason, usable=False)
+
+    def _try(self, found, engine, direct, write=None):
+        """One blockdev-add, where wanted one I/O, one blockdev-del.
+
+        :returns: None where QEMU took the node (then ``found`` has the outcome of the I/O), else QEMU's words.
+        """
+        write = direct if write is None else write
+        arguments = {"driver": "file", "node-name": _NODE, "filename": self.image.path, "aio": engine, "cache": {"direct": direct, "no-flush": False}}
+        before = _engines.kernel_trace(self.pids)
+        self.child.words()
+        added = self.session.ask("blockdev-add", arguments)
+        found["evidence"].append(evidence("blockdev-add " + json.dumps(arguments), "accepted" if added.ok else added.words, "qmp"))
+        if not added.ok:
+            return added.words
+        if write:
+            self._write(found, engine, direct, before)
+        self.session.ask("blockdev-del", {"node-name": _NODE})
+        return None
+
+    def _write(self, found, engine, direct, before):
+        # A value that is not in the image yet, so that the bytes prove this very write.
+        pattern = 0x11 * (1 + ENGINES.index(engine) * 2 + direct)
+        line = 'qemu-io %s "write -P %d 0 64k"' % (_NODE, pattern)
+        answer = self.session.monitor(line)
+        after = _engines.kernel_trace(self.pids)
+        stderr = self.child.words()
+        wrote = self.image.contains(pattern)
+        used = _engines.engine_used(engine, before, after, stderr) if wrote else None
+        said = " ".join((answer.noise + " " + str(answer.value if answer.ok else answer.words)).split())
+        found["evidence"].append(evidence(line, "%s; the bytes are %s the image" % (said or "no words", "in" if wrote else "NOT in"), "qmp"))
+        found["evidence"].append(evidence("/proc/PID/{maps,fd,task} before the node and after its first I/O", _trace_words(before, after), "proc"))
+        fall_back = _engines.fall_back_words(stderr)
+        if fall_back:
+            found["evidence"].append(evidence("stderr of QEMU during the I/O", fall_back, "command"))
+        found["observed"] = used
+        if not direct:
+            return
+        if not wrote:
+            found.update(usable=False, outcome="refused", cause="io_error", reason="the write failed: %s" % (said[:500] or "QEMU said nothing"))
+        elif used is None:
+            found.update(reason="the I/O worked, but QEMU's process could not be read in /proc")
+        elif used == engine:
+            found.update(usable=True, outcome="works")
+        else:
+            exhausted = engine == "native" and (fall_back is None or "Resource temporarily unavailable" in fall_back)
+            cause = "io_uring_refused" if engine == "io_uring" else "aio_exhausted" if exhausted else "kernel_refused"
+            found.update(
+                usable=False, outcome="falls_back", cause=cause,
+                reason="QEMU accepts %s but uses %s in silence%s" % (engine, used, ": " + fall_back if fall_back else ""),
+            )  # fmt: skip
+
+    def _needs(self):
+        """Devices, objects and machine types: all requests at once."""
+        answer = self.session.ask("query-target")
+        self.target = answer.value.get("arch") if answer.ok and isinstance(answer.value, dict) else None
+        devices = DEVICES.get(self.target)
+        if devices is None:
+            self._note("query-target", json.dumps(answer.value) if answer.ok else answer.words)
+            return
+        # qom-list-types loads every module of a modular QEMU (twice the time of the whole probe); a static one has no modules.
+        if self.result["linkage"] == "static":
+            lists = self.session.ask_all(
+                [("qom-list-types", {"implements": kind, "abstract": False}) for kind in ("device", "user-creatable")] + [("query-machines", None)]
+            )
+            have = [{item["name"] for item in items_of(answer)} for answer in lists[:2]]
+            missing = [[name for name in wanted if name not in there] for wanted, there in zip((devices, OBJECTS), have)]
+            machines = lists[2]
+        else:
+            answers = self.session.ask_all(
+                [("device-list-properties", {"typename": name}) for name in devices]
+                + [("qom-list-properties", {"typename": name}) for name in OBJECTS]
+                + [("query-machines", None)]
+            )
+            missing = [
+                [name for name, answer in zip(devices, answers) if not answer.ok],
+                [name for name, answer in zip(OBJECTS, answers[len(devices) :]) if not answer.ok],
+            ]
+            machines = answers[-1]
+        self.result["devices_missing"], self.result["objects_missing"] = missing
+        self.result["machine_types"] = machine_types(items_of(machines), self.target)
+
+    def _firmware(self):
+        words = self.dirs.rest()
+        status = self.dirs.wait()
+        folders = [line for line in words.decode("utf-8", "surrogateescape").splitlines() if line.startswith("/")]
+        asked = "%s -L help" % self.path
+        if status != 0 or not folders:
+            reason = "%s: %s" % (asked, "no answer in time" if status is None else "exit status %d, %r" % (status, words[:200]))
+            self.result["firmware"] = {"search_paths": [], "missing": [], "found": {}, "reason": reason}
+            return
+        self._note(asked, "\n".join(folders), "command")
+        self.result["firmware"] = firmware(folders, self.target)
+
+    def _went_wrong(self, exc):
+        """Say why the conversation ended: by QEMU's own end, by the time limit, or by words that are none."""
+        said = self.session.unsaid() if self.session else ""
+        if exc.kind == "timed_out":
+            self._stop()
+            self._set("timed_out", "no answer within %g seconds, so it was killed with its children; is it QEMU, and does it hang?" % self.timeout)
+        elif exc.kind == "unintelligible":
+            self._stop()
+            self._set("unintelligible", "%s; is it QEMU?" % exc.what)
+        else:
+            status = self.child.wait()
+            self._stop()
+            self._ended(self.child.returncode if status is None else status, said)
+        stderr = _USELESS_WORDS.sub("", self.child.all_words()).strip()
+        if stderr:
+            self._note("stderr of %s" % " ".join((self.path,) + ARGUMENTS), stderr, "command")
+            self.result["reason"] += ". Its last words: %s" % " / ".join(stderr.splitlines()[-3:])[:500]
+        if said.strip():
+            self._note("stdout of %s" % " ".join((self.path,) + ARGUMENTS), said.strip(), "command")
+
+    def _ended(self, status, said):
+        # A shell tells of its child's signal as 128 + its number.
+        number = -status if status < 0 else status - 128 if self.result["kind"] == "script" and 128 < status < 160 else None
+        after = "while it was asked" if self.session.greeting else "before it answered"
+        if number in (signal.SIGSYS, signal.SIGKILL):
+            who = "seccomp forbids a system call that it needs" if number == signal.SIGSYS else "by somebody else, or for want of memory"
+            self._set("killed", "killed by %s %s (%s)" % (signal.Signals(number).name, after, who))
+        elif number is not None:
+            self._set("crashed", "ended by signal %d %s; install the QEMU again" % (number, after))
+        elif said.strip() and not self.session.greeting:
+            self._set("unintelligible", "it ended with status %d and printed what is no QMP; is it QEMU?" % status)
+        elif status == 0 and not self.session.greeting:
+            self._set("not_qemu", "it ended with status 0 and said nothing; name a QEMU binary")
+        else:
+            self._set("crashed", "ended with status %d %s" % (status, after))
+
+
+def _trace_words(before, after):
+    if before is None or after is None:
+        return "not readable"
+    return "[aio] mappings %d -> %d, io_uring rings %d -> %d, threads %d -> %d" % (
+        before.aio_contexts, after.aio_contexts, before.io_uring_rings, after.io_uring_rings, before.threads, after.threads)  # fmt: skip

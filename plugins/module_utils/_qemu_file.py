@@ -1,0 +1,224 @@
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A QEMU as a file: what it is, whose it is, and where a shell wrapper leads. PRIVATE to kataops.aio. Nothing is run here but rpm or dpkg-query."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shlex
+import stat
+import subprocess
+
+from ansible_collections.kataops.aio.plugins.module_utils._elf import MAGIC, foreign, read_elf
+from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+
+# A wrapper is a handful of lines; more than this is not read.
+_MAX_SCRIPT = 64 * 1024
+_ASSIGNMENT = re.compile(r"^(?:export\s+|readonly\s+|local\s+)?([A-Za-z_]\w*)=(.*)$")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}|\$([A-Za-z_]\w*)")
+
+
+def look_at(path):
+    """What the file at ``path`` is, without running it.
+
+    :arg path: the absolute path that Kata would run.
+    :returns: dict with the keys ``real_path``, ``kind``, ``file``, ``wrapper``, ``elf`` (an ``Elf`` or None), ``status`` and ``reason``.
+        ``status`` is None where nothing speaks against running it.
+    """
+    seen = {"real_path": None, "kind": None, "file": None, "wrapper": None, "elf": None, "status": None, "reason": None}
+    try:
+        status = os.stat(path)
+    except OSError as exc:
+        missing = isinstance(exc, (FileNotFoundError, NotADirectoryError))
+        dangling = " (a symbolic link that leads nowhere)" if missing and os.path.islink(path) else ""
+        return dict(
+            seen,
+            status="missing" if missing else "unreadable",
+            reason="%s: %s%s; install QEMU there or correct the path in Kata's configuration" % (path, exc.strerror, dangling),
+        )
+    seen["real_path"] = os.path.realpath(path)
+    seen["file"] = {"size": status.st_size, "mtime": status.st_mtime, "inode": status.st_ino, "device": status.st_dev}
+    if not stat.S_ISREG(status.st_mode):
+        return dict(seen, kind="other", status="unreadable", reason="%s: not a regular file; name the QEMU binary itself" % path)
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(_MAX_SCRIPT)
+    except OSError as exc:
+        head = None
+        if not os.access(path, os.X_OK):
+            return dict(seen, kind="other", status="unreadable", reason="%s: %s; run as a user that may read it" % (path, exc.strerror))
+    if head is None:
+        seen["kind"] = "other"
+    elif head.startswith(MAGIC):
+        seen["kind"] = "elf"
+        _look_at_elf(seen, path)
+    elif head.startswith(b"#!"):
+        seen["kind"] = "script"
+        _look_at_script(seen, path, head)
+    else:
+        what = "it is empty" if not head else "it is neither an ELF file nor a script"
+        return dict(seen, kind="other", status="not_qemu", reason="%s: %s; install QEMU again" % (path, what))
+    if seen["status"] is None and not os.access(path, os.X_OK):
+        seen["status"] = "not_executable"
+        seen["reason"] = "%s: no execute permission (mode %s) or a file system mounted noexec; run chmod 0755" % (path, oct(stat.S_IMODE(status.st_mode)))
+    return seen
+
+
+def _look_at_elf(seen, path):
+    try:
+        with open(path, "rb") as stream:
+            seen["elf"] = read_elf(stream, path)
+    except (OSError, AioError) as exc:
+        seen["status"] = "not_qemu" if isinstance(exc, AioError) else "unreadable"
+        seen["reason"] = str(exc)
+        return
+    if foreign(seen["elf"].architecture):
+        seen["status"] = "foreign_architecture"
+        seen["reason"] = "%s: built for %s, this host is %s; install the build for this architecture" % (
+            path, seen["elf"].architecture, os.uname().machine)
+
+
+def _look_at_script(seen, path, head):
+    target, data_dirs = parse_wrapper(head.decode("utf-8", "replace"))
+    seen["wrapper"] = {"path": path, "target": target, "data_dirs": data_dirs}
+    seen["real_path"] = None
+    if target is None:
+        return
+    try:
+        with open(target, "rb") as stream:
+            seen["elf"] = read_elf(stream, target)
+        seen["real_path"] = os.path.realpath(target)
+    except OSError as exc:
+        if isinstance(exc, (FileNotFoundError, NotADirectoryError)):
+            seen["status"] = "missing"
+            seen["reason"] = "%s: this wrapper runs %s, which is not there; install QEMU there or correct the wrapper" % (path, target)
+        return
+    except AioError:
+        return
+    if foreign(seen["elf"].architecture):
+        seen["status"] = "foreign_architecture"
+        seen["reason"] = "%s: this wrapper runs %s, built for %s; this host is %s" % (path, target, seen["elf"].architecture, os.uname().machine)
+
+
+def parse_wrapper(text):
+    """Where a shell wrapper leads, as far as its text tells (kata-deploy 3.9 and later: ``exec <real> "$@" -L <folder>``).
+
+    Only plain assignments are followed; a text that computes its target gives None, and running it tells.
+
+    :returns: ``(target or None, [folders of -L])``.
+    """
+    variables = {}
+    for words in _commands(text):
+        rest = list(words)
+        while rest and _ASSIGNMENT.match(rest[0]):
+            name, value = _ASSIGNMENT.match(rest.pop(0)).groups()
+            variables[name] = _expand(value, variables)
+        if rest and rest[0] in ("export", "readonly", "local", "declare"):
+            for word in rest[1:]:
+                match = _ASSIGNMENT.match(word)
+                if match:
+                    variables[match.group(1)] = _expand(match.group(2), variables)
+            continue
+        expanded = [_expand(word, variables) for word in rest]
+        programs = [word for word in expanded if word.startswith("/") and "$" not in word and "`" not in word]
+        ours = [word for word in programs if "qemu" in os.path.basename(word) and not word.endswith("/") and not os.path.isdir(word)]
+        if not ours and not ("$@" in expanded or "$*" in expanded or "${@}" in expanded):
+            continue
+        if not ours:
+            ours = programs[:1] if expanded and expanded[0] in ("exec", programs[0] if programs else None) else []
+        if ours:
+            folders = [expanded[number + 1] for number, word in enumerate(expanded[:-1]) if word == "-L"]
+            folders += [word[2:] for word in expanded if word.startswith("-L") and len(word) > 2]
+            return ours[0], folders
+    return None, []
+
+
+def _commands(text):
+    """Split a shell text into words of simple commands, roughly: one line, one command; what shlex cannot split is left out."""
+    for line in text.replace("\\\n", " ").splitlines()[1:]:
+        for part in re.split(r"\s*(?:;|&&|\|\|)\s*", line.strip()):
+            try:
+                words = shlex.split(part, comments=True)
+            except ValueError:
+                continue
+            if words:
+                yield words
+
+
+def _expand(word, variables):
+    """Replace the variables that are known; others stay as they are written."""
+    return _VARIABLE.sub(lambda match: variables.get(match.group(1) or match.group(2), match.group(0)), word)[:4096]
+
+
+def origin_of(path, real_path, package, version_words):
+    """Whose QEMU it is: ``kata_static``, ``kataops``, ``snap``, ``distribution``, ``other``, or None where nothing is known of it."""
+    if real_path is None:
+        return None
+    if path.startswith("/snap/") or real_path.startswith("/snap/") or real_path.endswith("/bin/snap"):
+        return "snap"
+    if real_path.startswith("/opt/kataops/"):
+        return "kataops"
+    if (version_words and "kata-static" in version_words) or re.match(r"(?:/[^/]+)*/opt/kata(?:-[^/]+)?/", real_path):
+        return "kata_static"
+    if package:
+        return "distribution"
+    return "other"
+
+
+def package_of(path, root="/"):
+    """The package that owns a file, as ``"name version"``; None where no package manager knows it. Reads dpkg's lists itself (they are plain text)."""
+    if not path or path.startswith(("/opt/", "/snap/", "/home/", "/usr/local/")):
+        return None
+    lists = os.path.join(root, "var/lib/dpkg/info")
+    if os.path.isdir(lists):
+        return _dpkg_owner(path, root, lists)
+    if os.path.isdir(os.path.join(root, "var/lib/rpm")) or os.path.isdir(os.path.join(root, "usr/lib/sysimage/rpm")):
+        owner = _output(["rpm", "-qf", "--qf", "%{NAME} %{VERSION}-%{RELEASE}\n", path])
+        return owner.splitlines()[0] if owner else None
+    return None
+
+
+def _dpkg_owner(path, root, lists):
+    # Before the merge of /usr, dpkg's lists may name the file without /usr.
+    names = {path.encode("utf-8", "surrogateescape")}
+    if path.startswith("/usr/"):
+        names.add(path[4:].encode("utf-8", "surrogateescape"))
+    owner = None
+    for file in sorted(glob.glob(os.path.join(lists, "*qemu*.list"))):
+        try:
+            with open(file, "rb") as stream:
+                found = names.intersection(stream.read().split(b"\n"))
+        except OSError:
+            continue
+        if found:
+            owner = os.path.basename(file)[: -len(".list")].split(":")[0]
+            break
+    if owner is None:
+        words = _output(["dpkg-query", "-S", path]) if root == "/" else None
+        if not words:
+            return None
+        owner = words.split(":")[0].split(",")[0]
+    version = None
+    try:
+        with open(os.path.join(root, "var/lib/dpkg/status"), encoding="utf-8", errors="replace") as stream:
+            inside = False
+            for line in stream:
+                if line.startswith("Package: "):
+                    inside = line[9:].strip() == owner
+                elif inside and line.startswith("Version: "):
+                    version = line[9:].strip()
+                    break
+    except OSError:
+        pass
+    return "%s %s" % (owner, version) if version else owner
+
+
+def _output(argv):
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False, env=dict(os.environ, LC_ALL="C"))
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None
