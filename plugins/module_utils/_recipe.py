@@ -91,7 +91,7 @@ case "$source_kind" in
     (cd downloads && apt-get "${apt_options[@]}" --only-source --download-only source "$source_name=$source_version")
     dsc=$(find downloads -name '*.dsc')
     echo "$source_sha256  $dsc" | sha256sum --check --quiet
-    dpkg-source --no-check --extract "$dsc" src
+    dpkg-source --no-check --no-copy --extract "$dsc" src
     SOURCE_DATE_EPOCH=$(dpkg-parsechangelog --file src/debian/changelog --show-field Timestamp)
     ;;
   tarball)
@@ -117,7 +117,7 @@ done
 
 phase configure
 cd build
-../src/configure "${configure[@]}" --extra-cflags="$cflags -ffile-prefix-map=$work=." ${ldflags:+--extra-ldflags="$ldflags"}
+../src/configure --cc=gcc --host-cc=gcc "${configure[@]}" --extra-cflags="$cflags -ffile-prefix-map=$work=." ${ldflags:+--extra-ldflags="$ldflags"}
 
 phase compile
 ninja ${jobs:+-j "$jobs"} "$binary"
