@@ -11,6 +11,7 @@ import re
 import pytest
 import yaml
 from ansible_collections.kataops.aio.docs import generate
+from ansible_collections.kataops.aio.plugins.plugin_utils import _discover, _kata_toml
 from ansible_collections.kataops.aio.plugins.plugin_utils._inputs import INPUTS, INTERNAL, problems
 from ansible_collections.kataops.aio.plugins.plugin_utils._rules import RULES
 
@@ -52,3 +53,18 @@ def test_every_documented_variable_is_used():
 def test_documented_defaults_pass_their_own_check():
     defaults = {name: yaml.safe_load(wanted.default) for name, wanted in INPUTS.items() if wanted.default is not None}
     assert problems(defaults) == []
+
+
+def documented_codes(module):
+    """The problem codes in the table of a module's docstring."""
+    return set(re.findall(r"^``(\w+)``", module.__doc__, re.MULTILINE))
+
+
+@pytest.mark.parametrize("module", [_kata_toml, _discover], ids=["_kata_toml", "_discover"])
+def test_every_problem_code_has_a_rule(module):
+    assert documented_codes(module)
+    assert not documented_codes(module) - set(RULES)
+
+
+def test_what_a_runtime_refuses_is_an_error():
+    assert {code for code in _kata_toml.FATAL if RULES[code].severity != "error"} == set()
