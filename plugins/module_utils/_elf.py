@@ -18,7 +18,7 @@ from ansible_collections.kataops.aio.plugins.module_utils._errors import AioErro
 Elf = namedtuple("Elf", ("architecture", "bits", "linkage", "interpreter", "needed"))
 Elf.__doc__ = """An ELF file's head.
 
-:ivar architecture: the name that ``uname -m`` has for it (``x86_64``, ``aarch64``, ``ppc64le``, ``s390x``, ...); ``machine-N`` where it is not known here.
+:ivar architecture: the name that ``uname -m`` has for it (``x86_64``, ``aarch64``, ``s390x``, ...); ``machine-N`` where it is not known here.
 :ivar bits: 32 or 64.
 :ivar linkage: ``static`` or ``dynamic`` (it names an interpreter or needs libraries; a static PIE is static).
 :ivar interpreter: the dynamic loader's path, or None.
@@ -77,7 +77,9 @@ def read_elf(stream, where="ELF file"):
     try:
         return _read(stream)
     except (struct.error, _Damaged, OSError, OverflowError, ValueError) as exc:
-        raise AioError("this is not a whole ELF file (%s)" % exc, where=where, expected="an ELF executable", remedy="install the file again") from None
+        raise AioError(
+            "this is not a whole ELF file (%s)" % exc, where=where, expected="an ELF executable", remedy="install the file again"
+        ) from None
 
 
 class _Damaged(Exception):

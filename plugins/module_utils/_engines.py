@@ -30,7 +30,8 @@ Meaning = namedtuple("Meaning", ("outcome", "cause", "compiled", "needs_direct",
 Meaning.__doc__ = """What one refusal of ``blockdev-add`` means.
 
 :ivar outcome: ``not_compiled``, ``refused`` or ``unknown``.
-:ivar cause: ``not_in_build``, ``needs_direct``, ``aio_exhausted``, ``io_uring_refused``, ``kernel_refused``, ``no_o_direct``, ``not_a_device``, ``other``.
+:ivar cause: ``not_in_build``, ``needs_direct``, ``aio_exhausted``, ``io_uring_refused``, ``kernel_refused``, ``no_o_direct``, ``not_a_device`` or
+    ``other``.
 :ivar compiled: True, False or None.
 :ivar needs_direct: True where QEMU demanded ``cache.direct``; else None.
 :ivar reason: one sentence, or None where QEMU's words say all.
@@ -41,24 +42,79 @@ _RING_LINK = "anon_inode:[io_uring]"
 
 # (engine or None, pattern, outcome, cause, compiled, needs_direct, reason); the first match counts.
 _ANSWERS = (
-    (None, r"aio=\S+ was specified, but is not supported in this build", "not_compiled", "not_in_build", False, None,
-     "this QEMU was built without it"),
-    ("io_uring", r"(?:does not accept value|Invalid parameter) '?io_uring'?", "not_compiled", "not_in_build", False, None,
-     "this QEMU was built without it"),
-    ("native", r"aio=native was specified, but it requires cache\.direct=on", "refused", "needs_direct", True, True,
-     "QEMU refuses native without cache.direct"),
-    ("native", r"failed to create linux AIO context: Resource temporarily unavailable", "refused", "aio_exhausted", True, None,
-     "the kernel has no free AIO events: fs.aio-nr + 1024 is over fs.aio-max-nr"),
-    ("native", r"failed to create linux AIO context|Unable to use native AIO", "refused", "kernel_refused", True, None,
-     "the kernel refuses io_setup(2)"),
-    ("io_uring", r"failed to init linux io_uring ring|Unable to use (?:linux )?io_uring", "refused", "io_uring_refused", True, None,
-     "the kernel refuses io_uring_setup(2)"),
-    ("io_uring", r"aio=io_uring was specified, but is not available", "refused", "io_uring_refused", True, None,
-     "the kernel refuses io_uring_setup(2)"),
-    (None, r"filesystem does not support O_DIRECT", "refused", "no_o_direct", None, None,
-     "the storage does not support O_DIRECT"),
-    (None, r"driver requires '.*' to be either a character or block device", "refused", "not_a_device", None, None,
-     "the host_device driver takes no regular file"),
+    (
+        None,
+        r"aio=\S+ was specified, but is not supported in this build",
+        "not_compiled",
+        "not_in_build",
+        False,
+        None,
+        "this QEMU was built without it",
+    ),
+    (
+        "io_uring",
+        r"(?:does not accept value|Invalid parameter) '?io_uring'?",
+        "not_compiled",
+        "not_in_build",
+        False,
+        None,
+        "this QEMU was built without it",
+    ),
+    (
+        "native",
+        r"aio=native was specified, but it requires cache\.direct=on",
+        "refused",
+        "needs_direct",
+        True,
+        True,
+        "QEMU refuses native without cache.direct",
+    ),
+    (
+        "native",
+        r"failed to create linux AIO context: Resource temporarily unavailable",
+        "refused",
+        "aio_exhausted",
+        True,
+        None,
+        "the kernel has no free AIO events: fs.aio-nr + 1024 is over fs.aio-max-nr",
+    ),
+    (
+        "native",
+        r"failed to create linux AIO context|Unable to use native AIO",
+        "refused",
+        "kernel_refused",
+        True,
+        None,
+        "the kernel refuses io_setup(2)",
+    ),
+    (
+        "io_uring",
+        r"failed to init linux io_uring ring|Unable to use (?:linux )?io_uring",
+        "refused",
+        "io_uring_refused",
+        True,
+        None,
+        "the kernel refuses io_uring_setup(2)",
+    ),
+    (
+        "io_uring",
+        r"aio=io_uring was specified, but is not available",
+        "refused",
+        "io_uring_refused",
+        True,
+        None,
+        "the kernel refuses io_uring_setup(2)",
+    ),
+    (None, r"filesystem does not support O_DIRECT", "refused", "no_o_direct", None, None, "the storage does not support O_DIRECT"),
+    (
+        None,
+        r"driver requires '.*' to be either a character or block device",
+        "refused",
+        "not_a_device",
+        None,
+        None,
+        "the host_device driver takes no regular file",
+    ),
 )
 _ANSWERS = tuple((row[0], re.compile(row[1])) + row[2:] for row in _ANSWERS)
 

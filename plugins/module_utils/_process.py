@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Child processes that never outlive their time limit nor the module. PRIVATE to kataops.aio.
 
-Each child leads a session of its own and is killed with its whole group. The kernel kills the child when the module dies (``PR_SET_PDEATHSIG``), and a
-:class:`Guard` kills what the child itself had started (a shell wrapper that does not ``exec``).
+Each child leads a session of its own and is killed with its whole group. The kernel kills the child when the module dies (``PR_SET_PDEATHSIG``),
+and a :class:`Guard` kills what the child itself had started (a shell wrapper that does not ``exec``).
 """
 
 from __future__ import annotations

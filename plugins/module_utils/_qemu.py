@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One QEMU binary: resolve it, start it once without a machine, ask it everything. PRIVATE to kataops.aio.
 
-The engines are told by behaviour: a node is opened on the storage that is asked about, 64 KiB are written, and the kernel's own trace of the process says
-which engine did it. No version is ever looked at, since QEMU 9.0 to 10.1 fall back to threads in silence where older and newer ones refuse.
+The engines are told by behaviour: a node is opened on the storage that is asked about, 64 KiB are written, and the kernel's own trace of the process
+says which engine did it. No version is ever looked at, since QEMU 9.0 to 10.1 fall back to threads in silence where older and newer ones refuse.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _nothing_known(path):
         "linkage": None,
         "needed": [],
         "engines": {engine: _engines.unknown_engine(None) for engine in ENGINES},
-        "firmware": {"search_paths": [], "missing": [], "found": {}, "reason": "QEMU was not asked"},
+        "firmware": {"search_paths": None, "missing": None, "found": {}, "reason": "QEMU was not asked"},
         "devices_missing": None,
         "objects_missing": None,
         "machine_types": None,
@@ -296,9 +296,7 @@ class _Observation:
             found["compiled"] = True
         elif meaning.compiled is not None and found["compiled"] is None:
             found["compiled"] = meaning.compiled
-            if meaning.compiled is False:
-                found.update(outcome=meaning.outcome, cause=meaning.cause, reason=meaning.reason, usable=False)
-            elif storage_reason is not None:
+            if meaning.compiled is False or storage_reason is not None:
                 found.update(outcome=meaning.outcome, cause=meaning.cause, reason=meaning.reason, usable=False)
 
     def _try(self, found, engine, direct, write=None):
@@ -384,11 +382,11 @@ class _Observation:
     def _firmware(self):
         words = self.dirs.rest()
         status = self.dirs.wait()
-        folders = [line for line in words.decode("utf-8", "surrogateescape").splitlines() if line.startswith("/")]
+        folders = [line for line in words.decode("utf-8", "replace").splitlines() if line.startswith("/")]
         asked = "%s -L help" % self.path
         if status != 0 or not folders:
             reason = "%s: %s" % (asked, "no answer in time" if status is None else "exit status %d, %r" % (status, words[:200]))
-            self.result["firmware"] = {"search_paths": [], "missing": [], "found": {}, "reason": reason}
+            self.result["firmware"] = {"search_paths": None, "missing": None, "found": {}, "reason": reason}
             return
         self._note(asked, "\n".join(folders), "command")
         self.result["firmware"] = firmware(folders, self.target)
@@ -405,7 +403,10 @@ class _Observation:
         else:
             status = self.child.wait()
             self._stop()
-            self._ended(self.child.returncode if status is None else status, said)
+            if status is None:
+                self._set("timed_out", "it closed its stdout and did not end within %g seconds, so it was killed; is it QEMU?" % self.timeout)
+            else:
+                self._ended(status, said)
         stderr = _USELESS_WORDS.sub("", self.child.all_words()).strip()
         if stderr:
             self._note("stderr of %s" % " ".join((self.path,) + ARGUMENTS), stderr, "command")

@@ -63,7 +63,10 @@ def look_at(path):
         return dict(seen, kind="other", status="not_qemu", reason="%s: %s; install QEMU again" % (path, what))
     if seen["status"] is None and not os.access(path, os.X_OK):
         seen["status"] = "not_executable"
-        seen["reason"] = "%s: no execute permission (mode %s) or a file system mounted noexec; run chmod 0755" % (path, oct(stat.S_IMODE(status.st_mode)))
+        seen["reason"] = "%s: no execute permission (mode %s) or a file system mounted noexec; run chmod 0755" % (
+            path,
+            oct(stat.S_IMODE(status.st_mode)),
+        )
     return seen
 
 
@@ -78,7 +81,10 @@ def _look_at_elf(seen, path):
     if foreign(seen["elf"].architecture):
         seen["status"] = "foreign_architecture"
         seen["reason"] = "%s: built for %s, this host is %s; install the build for this architecture" % (
-            path, seen["elf"].architecture, os.uname().machine)
+            path,
+            seen["elf"].architecture,
+            os.uname().machine,
+        )
 
 
 def _look_at_script(seen, path, head):
@@ -169,7 +175,10 @@ def origin_of(path, real_path, package, version_words):
 
 
 def package_of(path, root="/"):
-    """The package that owns a file, as ``"name version"``; None where no package manager knows it. Reads dpkg's lists itself (they are plain text)."""
+    """The package that owns a file, as ``"name version"``; None where no package manager knows it.
+
+    dpkg's lists are plain text and read as such; rpm is asked.
+    """
     if not path or path.startswith(("/opt/", "/snap/", "/home/", "/usr/local/")):
         return None
     lists = os.path.join(root, "var/lib/dpkg/info")

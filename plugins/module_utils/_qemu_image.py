@@ -39,7 +39,9 @@ def storage_folder(storage_path):
     if storage_path is None:
         return next((path for path in DEFAULT_STORAGE if os.path.isdir(path)), "/")
     if not os.path.isabs(storage_path):
-        raise AioError("the storage path is not absolute", where=storage_path, expected="an absolute path of a folder", remedy="write the path from / on")
+        raise AioError(
+            "the storage path is not absolute", where=storage_path, expected="an absolute path of a folder", remedy="write the path from / on"
+        )
     path = os.path.normpath(storage_path)
     while not os.path.isdir(path):
         path = os.path.dirname(path)
@@ -68,7 +70,9 @@ class Image:
                 raise
         except OSError as exc:
             raise AioError(
-                "no test image can be made here (%s)" % exc.strerror, where=folder, expected="a folder with a writable file system and 1 MiB free",
+                "no test image can be made here (%s)" % exc.strerror,
+                where=folder,
+                expected="a folder with a writable file system and 1 MiB free",
                 remedy="name the folder that will hold block images, as the user that QEMU runs as",
             ) from None
         self.path = "/proc/self/fd/%d" % self.fd

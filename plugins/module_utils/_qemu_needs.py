@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What Kata Containers needs of a QEMU besides the engines, as data, by target architecture. PRIVATE to kataops.aio.
 
-Devices: the list that Kata's own build verifies after a build (tools/packaging/static-build/qemu, releases 3.8 to 4.1). Kata's ``-no-shared-fs`` QEMU of 4.1
-leaves some out on purpose, so a missing one is an observation, not yet a fault. Objects: what Kata's command line and hot-plug create for every sandbox;
-the confidential guests' objects are left out, since only their own handlers need them.
+Devices: the list that Kata's own build verifies after a build (tools/packaging/static-build/qemu, releases 3.8 to 4.1). Kata's ``-no-shared-fs`` QEMU
+of 4.1 leaves some out on purpose, so a missing one is an observation, not yet a fault. Objects: what Kata's command line and hot-plug create for every
+sandbox; the confidential guests' objects are left out, since only their own handlers need them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PCI_DEVICES = (
 DEVICES = {
     "x86_64": _PCI_DEVICES + ("intel-iommu", "amd-iommu", "pvpanic"),
     "aarch64": _PCI_DEVICES,
-    "ppc64": ("virtio-blk-pci", "virtio-scsi-pci", "scsi-hd", "virtio-net-pci", "virtio-serial-pci", "virtio-rng-pci", "vhost-vsock-pci", "pci-bridge"),
+    "ppc64": ("virtio-blk-pci", "virtio-scsi-pci", "scsi-hd", "virtio-net-pci", "virtio-serial-pci", "virtio-rng-pci", "vhost-vsock-pci"),
     "s390x": (
         "virtio-blk-ccw", "virtio-scsi-ccw", "scsi-hd", "virtio-net-ccw", "virtio-serial-ccw", "virtconsole", "virtio-rng-ccw", "vhost-vsock-ccw",
         "virtio-9p-ccw", "vhost-user-fs-ccw", "vfio-ccw", "vfio-ap",

@@ -29,7 +29,9 @@ class QmpError(AioError):
 
 
 Answer = namedtuple("Answer", ("ok", "value", "words", "noise", "events"))
-Answer.__doc__ = """One answer: ``value`` of ``return`` when ok, else ``words`` = the error's description; ``noise`` = other text since the request."""
+Answer.__doc__ = (
+    """One answer: ``value`` of ``return`` when ok, else ``words`` = the error's description; ``noise`` = other text since the request."""
+)
 
 
 class QmpReader:
