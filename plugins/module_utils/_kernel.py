@@ -76,10 +76,7 @@ def _io_uring(setup_user):
     reason = disabled.reason
     if not os.path.exists(_URING_DISABLED):
         reason = "%s is missing: this kernel has no such switch (Linux 6.6 and RHEL 9.3 brought it); the system call decides." % _URING_DISABLED
-    if os.geteuid() == 0:
-        setup_root = _io_uring_setup()
-    else:
-        setup_root = _unknown("Not root: io_uring_setup(2) could not be tried as root. Use become.")
+    setup_root = _io_uring_setup() if os.geteuid() == 0 else _unknown("Not root: io_uring_setup(2) could not be tried as root. Use become.")
     return {
         "disabled": disabled.value,
         "group": group.value,

@@ -4,8 +4,8 @@
 """What the sysctl files will set at the next boot. PRIVATE to kataops.aio.
 
 The order is that of systemd-sysctl and of ``sysctl --system`` (sysctl.d(5)): files are sorted by their base name, whatever folder they lie in, and
-the last one that sets a key wins; a file hides those of the same name in the folders after its own. ``/etc/sysctl.conf`` comes last: ``sysctl --system``
-and ``sysctl -p`` read it, systemd-sysctl only where the distribution links it (``99-sysctl.conf``).
+the last one that sets a key wins; a file hides those of the same name in the folders after its own. ``/etc/sysctl.conf`` comes last:
+``sysctl --system`` and ``sysctl -p`` read it, systemd-sysctl only where the distribution links it (``99-sysctl.conf``).
 """
 
 from __future__ import annotations
