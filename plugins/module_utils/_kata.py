@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Finds and returns Kata's and the CRI's configuration documents of a host. PRIVATE to kataops.aio.
 
-The host half of discovery: it looks only, parses no TOML, and follows hints (``_kata_hints``) from the CRI's files to Kata's. The shape of what it returns
-is the contract ``kata`` of docs/architecture.md; the controller half is ``plugin_utils/_discover.py``.
+The host half of discovery: it looks only, parses no TOML, and follows hints (``_kata_hints``) from the CRI's files to Kata's. The shape of what
+it returns is the contract ``kata`` of docs/architecture.md; the controller half is ``plugin_utils/_discover.py``.
 """
 
 from __future__ import annotations
@@ -49,8 +49,17 @@ class _Collector:
         return self.glob(path) if any(char in path for char in "*?[") else [path]
 
     def take(self, path):
-        """Take a file (or all that a pattern matches) of which it is not known what it is."""
+        """Take a file (or all that a pattern matches) of which it is not known what it is; a bare name is a shim's."""
+        if "/" not in path:
+            self.shims.add_name(path)
+            return
         for name in self.names_of(path):
+            real = self.tree.resolve(name)[0]
+            if real is not None and self.tree.head(real, 4)[:2] in (b"\x7fE", b"#!"):
+                self.shims.add(name)
+                continue
+            if posixpath.basename(name) == "config.d":
+                self.take_config_dir(name)
             real = self.documents.add(name)
             if real is None:
                 continue
@@ -188,7 +197,7 @@ class _Collector:
     def result(self, extra_files, wanted):
         self.take_cri()
         for path in list(extra_files) + list(wanted):
-            if path.startswith("/"):
+            if path.startswith("/") or "/" not in path:
                 self.take(path)
         self.take_shims()
         prefixes = self.prefixes()

@@ -12,13 +12,13 @@ MAX_PROCESSES = 65536
 _CRI_OF = {"containerd": "containerd", "crio": "crio"}
 _RANCHER = "/var/lib/rancher/%s/agent/etc/containerd/"
 
-# (cri, its main file, folders of drop-ins that it reads without being told so, templates that its main file is made from).
+# (cri, its main file, drop-ins that it reads without being told so, what its main file is made from, and that counts only until there is one).
 # Sources: Kata's kata-deploy (which of them it writes, 3.8 to 4.1); containerd's and CRI-O's own defaults.
 PLACES = (
     ("containerd", "/etc/containerd/config.toml", ("/etc/containerd/conf.d/*.toml",), ()),
 ) + tuple(
-    ("containerd", _RANCHER % name + "config.toml", (_RANCHER % name + "config.toml.d/*.toml", _RANCHER % name + "config-v3.toml.d/*.toml"),
-     (_RANCHER % name + "config.toml.tmpl", _RANCHER % name + "config-v3.toml.tmpl"))
+    ("containerd", _RANCHER % name + "config.toml", (), tuple(_RANCHER % name + path for path in (
+        "config.toml.tmpl", "config-v3.toml.tmpl", "config.toml.d/*.toml", "config-v3.toml.d/*.toml")))
     for name in ("k3s", "rke2")
 ) + (
     ("containerd", "/etc/k0s/containerd.toml", ("/etc/k0s/containerd.d/*.toml",), ()),
@@ -80,9 +80,8 @@ def processes(tree):
             if words[0].startswith("/") and "kata" in posixpath.basename(words[0]) and words[0] not in shims:
                 shims.append(words[0])
             continue
-        environment = dict(
-            item.decode("utf-8", "replace").split("=", 1) for item in _bytes_of(tree, "/proc/%s/environ" % pid, 1024 * 1024).split(b"\0") if b"=" in item
-        )
+        items = _bytes_of(tree, "/proc/%s/environ" % pid, 1024 * 1024).split(b"\0")
+        environment = dict(item.decode("utf-8", "replace").split("=", 1) for item in items if b"=" in item)
         found = {
             "cri": _CRI_OF[comm],
             "config": _argument(words, ("--config", "-config", "-c")),

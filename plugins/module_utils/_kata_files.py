@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bounded, harmless reading of configuration files below a root folder. PRIVATE to kataops.aio.
 
-Everything here answers in data, never with an exception: what cannot be read has a ``reason``. Nothing but regular files is ever opened, no file is read
-beyond :data:`MAX_FILE` bytes, and symbolic links are followed inside the root only, as a process whose root folder it is would see them.
+Everything here answers in data, never with an exception: what cannot be read has a ``reason``. Nothing but regular files is ever opened, no file
+is read beyond :data:`MAX_FILE` bytes, and symbolic links are followed inside the root only, as a process whose root folder it is would see them.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def strip_text(data):
     :arg data: the file's bytes.
     :returns: ``(text, None)``, or ``(None, reason)`` when it is not UTF-8.
 
-    A comment line is emptied only when that cannot change what a TOML reader says of the file: a file with a multi-line string is left whole, and so is a
-    line with a character that TOML forbids in comments (both Kata runtimes refuse such a file).
+    A comment line is emptied only when that cannot change what a TOML reader says of the file: a file with a multi-line string is left whole, and so
+    is a line with a character that TOML forbids in comments (both Kata runtimes refuse such a file).
     """
     try:
         text = data.decode("utf-8")
@@ -57,9 +57,8 @@ def strip_text(data):
     lines = text.split("\n")
     for number, line in enumerate(lines):
         bare = line[:-1] if line.endswith("\r") else line
-        if bare.strip(" \t") == "":
-            lines[number] = ""
-        elif bare.lstrip(" \t").startswith("#") and all(char == "\t" or (char >= " " and char != "\x7f") for char in bare):
+        inner = bare.strip(" \t")
+        if not inner or (inner[0] == "#" and all(char == "\t" or (char >= " " and char != "\x7f") for char in bare)):
             lines[number] = ""
     return "\n".join(lines), None
 
@@ -118,7 +117,7 @@ class Tree:
         return "/" + "/".join(done), None
 
     def read(self, real_path, limit=MAX_FILE):
-        """``(bytes, stat result, None)`` of a regular file, else ``(None, stat result or None, reason)``. More than ``limit`` bytes is a reason too."""
+        """``(bytes, stat result, None)`` of a regular file of up to ``limit`` bytes, else ``(None, stat result or None, reason)``."""
         info, error = self.lstat(real_path)
         if info is None:
             return None, None, error.strerror

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a configuration text might mean, found without a TOML parser. PRIVATE to kataops.aio.
 
-The managed node has only Python 3.8's standard library, hence no TOML parser. These functions are generous on purpose: they take every string that could be
-a path of interest, whatever way of writing TOML it stands in. The controller parses the same texts and decides; what was missed here costs a second trip.
+The managed node has only Python 3.8's standard library, hence no TOML parser. These functions are generous on purpose: they take every string that
+could be a path of interest, whatever way of writing TOML it stands in. The controller parses the same texts and decides; what was missed here costs
+a second trip.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The Kata handlers that containerd's and CRI-O's configuration files define. Pure: texts in, handlers out. PRIVATE to kataops.aio.
 
-containerd: configuration versions 1 (``plugins.cri``), 2 (``plugins."io.containerd.grpc.v1.cri"``), 3 and 4 (``plugins."io.containerd.cri.v1.runtime"``).
-Imports are read after the file that names them, breadth first, each once, and later files win (``LoadConfig``/``resolveImports`` of containerd: a relative
-import belongs to its file's folder). containerd before 2.0 replaces a whole plugin table where 2.0 and later merge it; which one runs cannot be seen from
-the files, so they are merged: a handler too many is seen at once, one too few would go unnoticed.
+containerd: configuration versions 1 (``plugins.cri``), 2 (``plugins."io.containerd.grpc.v1.cri"``), 3 and 4
+(``plugins."io.containerd.cri.v1.runtime"``). Imports are read after the file that names them, breadth first, each once, and later files win
+(``LoadConfig``/``resolveImports`` of containerd: a relative import belongs to its file's folder). containerd before 2.0 replaces a whole plugin table
+where 2.0 and later merge it; which one runs cannot be seen from the files, so they are merged: a handler too many is seen at once, one too few would
+go unnoticed.
 CRI-O: ``crio.runtime.runtimes.<handler>`` of ``crio.conf``, then of its drop-in folder in the order of names; a later table of a handler replaces it.
 """
 
@@ -21,12 +22,11 @@ from ansible_collections.kataops.aio.plugins.plugin_utils import _kata_toml as k
 
 CRI_PLUGINS = ("cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime")
 KATA_TYPE = re.compile(r"^io\.containerd\.kata[A-Za-z0-9_.-]*\.v2$")
-_KATA_SHIM = re.compile(r"kata")
 _TEMPLATE_LINE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}")
 
 
 def without_templates(text):
-    """``(text, partly)``: a Go template's text without the lines that hold template actions; ``partly`` says that some were dropped. Lines keep their number."""
+    """``(text, partly)``: a Go template's text without the lines that hold template actions, and whether there were any. Lines keep their number."""
     partly = False
     lines = text.split("\n")
     for number, line in enumerate(lines):
@@ -119,10 +119,10 @@ def is_kata(cri, runtime):
     kind, path, config = (runtime[key] or "" for key in ("runtime_type", "runtime_path", "config_path"))
     shim = posixpath.basename(path)
     if cri == "crio":
-        return kind == "vm" and (not shim or bool(_KATA_SHIM.search(shim)) or bool(_KATA_SHIM.search(config)) or not shim.startswith("containerd-shim-"))
-    if KATA_TYPE.match(kind) or (kind.startswith("/") and _KATA_SHIM.search(posixpath.basename(kind))):
+        return kind == "vm" and (not shim.startswith("containerd-shim-") or "kata" in shim or "kata" in config)
+    if KATA_TYPE.match(kind) or (kind.startswith("/") and "kata" in posixpath.basename(kind)):
         return True
-    return bool(re.match(r"containerd-shim-kata", shim)) or ("kata" in config and kind.endswith(".v2") and "runc" not in kind)
+    return shim.startswith("containerd-shim-kata") or ("kata" in config and kind.endswith(".v2") and "runc" not in kind)
 
 
 def shim_name(runtime_type):

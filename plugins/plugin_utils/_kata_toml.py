@@ -58,9 +58,9 @@ else:
     import tomli as tomllib
 
 FATAL = frozenset((
-    "base_missing", "base_not_regular", "base_toml_invalid", "base_empty", "unknown_hypervisor", "hypervisor_not_selected", "wrong_type", "invalid_aio",
-    "path_not_absolute", "config_dir_not_a_folder", "drop_in_directory", "drop_in_fifo", "drop_in_not_regular", "drop_in_symlink", "drop_in_dangling",
-    "drop_in_toml_invalid", "unknown_key_in_drop_in", "key_not_in_release", "second_hypervisor", "several_hypervisors",
+    "base_missing", "base_not_regular", "base_toml_invalid", "base_empty", "unknown_hypervisor", "hypervisor_not_selected", "wrong_type",
+    "invalid_aio", "path_not_absolute", "config_dir_not_a_folder", "drop_in_directory", "drop_in_fifo", "drop_in_not_regular", "drop_in_symlink",
+    "drop_in_dangling", "drop_in_toml_invalid", "unknown_key_in_drop_in", "key_not_in_release", "second_hypervisor", "several_hypervisors",
 ))
 
 BLOCK_KEYS = ("block_device_aio", "block_device_cache_set", "block_device_cache_direct", "block_device_cache_noflush", "block_device_driver")
@@ -97,7 +97,8 @@ def _read(source, runtime, release, problems, code):
     text = source["text"]
     if text is None:
         unreadable = code.replace("toml_invalid", "unreadable")
-        problems.append(_problem(code if (source.get("reason") or "").startswith("invalid UTF-8") else unreadable, source["path"], source.get("reason")))
+        broken = (source.get("reason") or "").startswith("invalid UTF-8")
+        problems.append(_problem(code if broken else unreadable, source["path"], source.get("reason")))
         return None
     if text.startswith("\ufeff"):
         accepted = releases.byte_order_mark_accepted(runtime, release)
@@ -241,7 +242,7 @@ def _go_drop_in(merge, document, source, base_hypervisors):
         if not table:
             continue                # a table without keys changes nothing
         if base_hypervisors and name not in base_hypervisors:
-            merge.add("second_hypervisor", path, "[hypervisor.%s], but the base file has [hypervisor.%s]" % (name, "], [hypervisor.".join(base_hypervisors)))
+            merge.add("second_hypervisor", path, "[hypervisor.%s]; the base file has: %s" % (name, ", ".join(base_hypervisors)))
             continue
         for key, value in table.items():
             since = releases.GO_KEY_SINCE.get(key)
@@ -319,9 +320,9 @@ def effective(base, drop_ins=(), runtime="go", release=None):
     :arg drop_ins: entries of ``config.d``: ``{name, path, kind, text, reason}`` and for symlinks ``target`` and ``target_kind``. Any order.
     :arg runtime: ``go`` or ``rs``.
     :arg release: Kata's release, or ``None``.
-    :returns: ``{hypervisor, hypervisors, values, sources, document, problems, refused}``: the hypervisor's name (``None``: not to be told), all that there
-        are, its effective values without defaults, the path of the file that each came from, the merged tables as a whole, what was found, and whether the
-        runtime refuses the configuration (then the values are those of the parts that it would have taken).
+    :returns: ``{hypervisor, hypervisors, values, sources, document, problems, refused}``: the hypervisor's name (``None``: not to be told), all that
+        there are, its effective values without defaults, the path of the file that each came from, the merged tables as a whole, what was found, and
+        whether the runtime refuses the configuration (then the values are those of the parts that it would have taken).
     """
     merge = _Merge(runtime, release)
     document = None
@@ -335,6 +336,7 @@ def effective(base, drop_ins=(), runtime="go", release=None):
         merge.add("base_not_regular", base["path"], "it is a %s" % base["kind"])
     if document is not None:
         (_go_base if runtime == "go" else _rs_base)(merge, document, base["path"])
+        _check_sections(merge, document, base["path"])
     base_hypervisors = sorted(merge.hypervisors)
     _check_base(merge, document, base, base_hypervisors)
     supported = releases.drop_ins_supported(runtime, release)
@@ -367,6 +369,7 @@ def _apply(merge, source, base_hypervisors):
     document = _read(source, merge.runtime, merge.release, merge.problems, "drop_in_toml_invalid")
     if document is None:
         return
+    _check_sections(merge, document, source["path"])
     if stray_name(source["name"]):
         merge.add("drop_in_stray_name", source["path"], "it is read and applied: there is no filter on names")
     if merge.runtime == "go":
@@ -386,14 +389,19 @@ def _check_base(merge, document, base, names):
                 merge.add("unknown_hypervisor", base["path"], "[hypervisor.%s]" % name)
         if len(names) > 1:
             merge.add("several_hypervisors", base["path"], ", ".join(names))
-    places = [("", document)] + [
-        (section + ".", table) for section, value in document.items() if isinstance(value, dict) and section.casefold() != "hypervisor"
-        for section, table in [(section, value)] + [("%s.%s" % (section, name), inner) for name, inner in value.items() if isinstance(inner, dict)]
-    ]
-    for prefix, table in places:
+
+
+def _check_sections(merge, document, path):
+    """Block device keys outside of [hypervisor.*], as when they are appended to a file's end: both runtimes ignore them silently."""
+    tables = [("", document)]
+    for section, value in document.items():
+        if isinstance(value, dict) and section.casefold() != "hypervisor":
+            tables.append((section + ".", value))
+            tables += [("%s.%s." % (section, name), inner) for name, inner in value.items() if isinstance(inner, dict)]
+    for prefix, table in tables:
         for key in table:
             if key.casefold() in BLOCK_KEYS:
-                merge.add("key_in_wrong_section", base["path"], "%s%s is ignored; it belongs to [hypervisor.<name>]" % (prefix, key))
+                merge.add("key_in_wrong_section", path, "%s%s is ignored; it belongs to [hypervisor.<name>]" % (prefix, key))
 
 
 def _selected(merge, base):
@@ -421,7 +429,8 @@ def _check_values(merge, name, base):
     has_key = releases.at_least(merge.release, "3.0.0" if merge.runtime == "go" else "3.20.0")
     if "block_device_aio" in values and merge.runtime == "go" and has_key is False:
         merge.add("aio_ignored", sources["block_device_aio"], "the key came with 3.0.0; this is %s" % merge.release)
-    elif aio and aio not in releases.ENGINES and has_key is not False and not (merge.runtime == "rs" and values.get("disable_block_device_use") is True):
+    elif aio and aio not in releases.ENGINES and has_key is not False and not (
+            merge.runtime == "rs" and values.get("disable_block_device_use") is True):
         merge.add("invalid_aio", sources["block_device_aio"], "block_device_aio = %r; wanted: one of %s" % (aio, ", ".join(releases.ENGINES)))
     path = values.get("path")
     if path and not path.startswith("/"):

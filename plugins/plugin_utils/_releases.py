@@ -4,8 +4,8 @@
 """What each release of Kata Containers ships and can do, as data. PRIVATE to kataops.aio.
 
 Facts from Kata's own release tags 2.5.0 to 4.1.0 (``versions.yaml``, ``src/runtime/pkg/katautils/config.go``, ``src/libs/kata-types``,
-``src/runtime-rs``, ``tools/packaging``), most of them measured with Kata's own loaders. A release that is not known gives ``None``: unknown, never a guess.
-A pre-release counts as older than its release (``3.29.0-alpha1`` is before ``3.29.0``).
+``src/runtime-rs``, ``tools/packaging``), most of them measured with Kata's own loaders. A release that is not known gives ``None``: unknown, never a
+guess. A pre-release counts as older than its release (``3.29.0-alpha1`` is before ``3.29.0``).
 """
 
 from __future__ import annotations
@@ -23,27 +23,31 @@ QEMU_BUMPS = (
 )
 NEWEST_KNOWN = "4.1.999"                        # later releases are unknown
 
-# Keys of the Go runtime's [hypervisor.*] tables: the union over all releases 2.5.0 to 4.1.0 (one struct serves all hypervisors there). A key that is not
-# here is in no release that we know; one that is here may still be missing from a given release.
-GO_HYPERVISOR_KEYS = frozenset("""
-block_device_aio block_device_cache_direct block_device_cache_noflush block_device_cache_set block_device_driver block_device_logical_sector_size
-block_device_physical_sector_size cold_plug_vfio confidential_guest cpu_features ctlpath default_bridges default_maxmemory default_maxvcpus default_memory
-default_vcpus disable_block_device_use disable_guest_selinux disable_image_nvdimm disable_nesting_checks disable_seccomp disable_selinux disable_vhost_net
-disk_rate_limiter_bw_max_rate disk_rate_limiter_bw_one_time_burst disk_rate_limiter_ops_max_rate disk_rate_limiter_ops_one_time_burst enable_annotations
-enable_debug enable_guest_swap enable_hugepages enable_iommu enable_iommu_platform enable_iothreads enable_mem_prealloc enable_numa enable_vhost_user_store
-enable_virtio_mem entropy_source extra_monitor_socket file_mem_backend firmware firmware_volume guest_hook_path guest_memory_dump_paging
-guest_memory_dump_path hot_plug_vfio hotplug_vfio_on_root_bus hypervisor_loglevel igvm image indep_iothreads initrd jailer_path kernel kernel_params
-kernel_verity_params machine_accelerators machine_type measurement_algo memory_offset memory_slots msize_9p net_rate_limiter_bw_max_rate
-net_rate_limiter_bw_one_time_burst net_rate_limiter_ops_max_rate net_rate_limiter_ops_one_time_burst numa_mapping path pcie_root_port pcie_switch_port
-pflashes reclaim_guest_freed_memory remote_hypervisor_socket remote_hypervisor_timeout rootfs_type rootless rx_rate_limiter_max_rate seccompsandbox
-sev_snp_guest shared_fs snp_certs_path snp_guest_policy snp_id_auth snp_id_block tdx_quote_generation_service_socket_port tx_rate_limiter_max_rate
-use_legacy_serial valid_ctlpaths valid_entropy_sources valid_file_mem_backends valid_hypervisor_paths valid_jailer_paths valid_vhost_user_store_paths
-valid_virtio_fs_daemon_paths vhost_user_reconnect_timeout_sec vhost_user_store_path virtio_fs_cache virtio_fs_cache_size virtio_fs_daemon
-virtio_fs_extra_args virtio_fs_queue_size
-""".split())
-GO_AGENT_KEYS = frozenset("""
-cdh_api_timeout debug_console_enabled dial_timeout enable_debug enable_tracing kernel_modules launch_process_timeout
-""".split())
+# Keys of the Go runtime's [hypervisor.*] tables: the union over all releases 2.5.0 to 4.1.0 (one struct serves all hypervisors there). A key that
+# is not here is in no release that we know; one that is here may still be missing from a given release.
+GO_HYPERVISOR_KEYS = frozenset((
+    "block_device_aio", "block_device_cache_direct", "block_device_cache_noflush", "block_device_cache_set", "block_device_driver",
+    "block_device_logical_sector_size", "block_device_physical_sector_size", "cold_plug_vfio", "confidential_guest", "cpu_features", "ctlpath",
+    "default_bridges", "default_maxmemory", "default_maxvcpus", "default_memory", "default_vcpus", "disable_block_device_use",
+    "disable_guest_selinux", "disable_image_nvdimm", "disable_nesting_checks", "disable_seccomp", "disable_selinux", "disable_vhost_net",
+    "disk_rate_limiter_bw_max_rate", "disk_rate_limiter_bw_one_time_burst", "disk_rate_limiter_ops_max_rate",
+    "disk_rate_limiter_ops_one_time_burst", "enable_annotations", "enable_debug", "enable_guest_swap", "enable_hugepages", "enable_iommu",
+    "enable_iommu_platform", "enable_iothreads", "enable_mem_prealloc", "enable_numa", "enable_vhost_user_store", "enable_virtio_mem",
+    "entropy_source", "extra_monitor_socket", "file_mem_backend", "firmware", "firmware_volume", "guest_hook_path", "guest_memory_dump_paging",
+    "guest_memory_dump_path", "hot_plug_vfio", "hotplug_vfio_on_root_bus", "hypervisor_loglevel", "igvm", "image", "indep_iothreads", "initrd",
+    "jailer_path", "kernel", "kernel_params", "kernel_verity_params", "machine_accelerators", "machine_type", "measurement_algo", "memory_offset",
+    "memory_slots", "msize_9p", "net_rate_limiter_bw_max_rate", "net_rate_limiter_bw_one_time_burst", "net_rate_limiter_ops_max_rate",
+    "net_rate_limiter_ops_one_time_burst", "numa_mapping", "path", "pcie_root_port", "pcie_switch_port", "pflashes", "reclaim_guest_freed_memory",
+    "remote_hypervisor_socket", "remote_hypervisor_timeout", "rootfs_type", "rootless", "rx_rate_limiter_max_rate", "seccompsandbox",
+    "sev_snp_guest", "shared_fs", "snp_certs_path", "snp_guest_policy", "snp_id_auth", "snp_id_block", "tdx_quote_generation_service_socket_port",
+    "tx_rate_limiter_max_rate", "use_legacy_serial", "valid_ctlpaths", "valid_entropy_sources", "valid_file_mem_backends",
+    "valid_hypervisor_paths", "valid_jailer_paths", "valid_vhost_user_store_paths", "valid_virtio_fs_daemon_paths",
+    "vhost_user_reconnect_timeout_sec", "vhost_user_store_path", "virtio_fs_cache", "virtio_fs_cache_size", "virtio_fs_daemon",
+    "virtio_fs_extra_args", "virtio_fs_queue_size",
+))
+GO_AGENT_KEYS = frozenset((
+    "cdh_api_timeout", "debug_console_enabled", "dial_timeout", "enable_debug", "enable_tracing", "kernel_modules", "launch_process_timeout",
+))
 # Keys that came with a release: before it, a Go drop-in that has one is refused.
 GO_KEY_SINCE = {"block_device_aio": "3.0.0"}
 GO_SECTIONS = frozenset(("hypervisor", "agent", "runtime", "factory", "image"))
@@ -104,8 +108,8 @@ def engine_support(runtime, release):
     :returns: ``{honoured, always, native, native_keys}``: is the key obeyed; the engine that is used whatever it says (``None`` = as configured); can
         ``native`` work at all; the keys that ``native`` needs. Members are ``None`` when the release is unknown.
 
-    Go obeys it from 3.0.0 (before: QEMU's own default, threads). runtime-rs: up to 3.19 nothing is sent (threads), 3.20 sends io_uring always, from 3.21 it
-    is obeyed, and from 3.29.0 ``block_device_cache_direct`` too, without which ``native`` is refused by QEMU (kata-containers #11769, #12682).
+    Go obeys it from 3.0.0 (before: QEMU's own default, threads). runtime-rs: up to 3.19 nothing is sent (threads), 3.20 sends io_uring always, from
+    3.21 it is obeyed, and from 3.29.0 ``block_device_cache_direct`` too, without which QEMU refuses ``native`` (kata-containers #11769, #12682).
     """
     if runtime == "go":
         honoured = at_least(release, "3.0.0")
@@ -117,7 +121,10 @@ def engine_support(runtime, release):
     always = None
     if honoured is False:
         always = "io_uring" if at_least(release, "3.20.0") else "threads"
-    return {"honoured": honoured, "always": always, "native": at_least(release, "3.29.0"), "native_keys": ["block_device_aio", "block_device_cache_direct"]}
+    return {
+        "honoured": honoured, "always": always, "native": at_least(release, "3.29.0"),
+        "native_keys": ["block_device_aio", "block_device_cache_direct"],
+    }
 
 
 def drop_ins_supported(runtime, release):
@@ -126,7 +133,7 @@ def drop_ins_supported(runtime, release):
 
 
 def byte_order_mark_accepted(runtime, release):
-    """Does the runtime read a file with a UTF-8 byte order mark? Measured: Go refuses it up to 3.4.0 and takes it from 3.12; between them ``None``."""
+    """Does the runtime read a file with a byte order mark? Go refuses it up to 3.4.0 and takes it from 3.12 (measured); between them ``None``."""
     if runtime == "rs":
         return True
     if at_least(release, "3.12.0"):
