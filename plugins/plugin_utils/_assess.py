@@ -175,7 +175,7 @@ def _engine_findings(runtime: Data, qemu: Data, observations: Data, policy: Data
         room = headroom(observations, values)
         if room is not None and room < policy["headroom"] and not any(f["key"] in ("aio_exhausted", "aio_falls_back") for f in found):
             aio = observations["kernel"]["aio"]
-            detail = "Room for %d more sandboxes of %d AioContexts; the policy asks for %d." % (room, contexts_per_sandbox(values), policy["headroom"])
+            detail = "Room for %d more sandboxes (%d AioContext(s) each); the policy asks for %d." % (room, contexts_per_sandbox(values), policy["headroom"])
             found.append(finding("aio_headroom", rid, "fs.aio-max-nr", [_saw("fs.aio-nr of fs.aio-max-nr", "%s of %s" % (aio["nr"], aio["max_nr"]))], detail))
     elif engine == "io_uring":
         found += _io_uring_findings(runtime, qemu, request, observations)
