@@ -91,15 +91,15 @@ kernel:
           sample: 64512
         contexts_free:
           description:
-            - How many more contexts of 1024 events fit. QEMU makes one for its main loop and one for each iothread that does I/O, so this is the number
-              of further sandboxes without iothreads.
+            - How many more contexts of 1024 events fit. QEMU makes one for its main loop and one for each iothread that does I/O, so this is the
+              number of further sandboxes without iothreads.
           type: int
           returned: always
           sample: 63
         io_setup:
           description:
-            - What C(io_setup(1024)) answered, as the user that the module runs as. Where exactly one context is left, C(io_setup(1)) is asked instead, so
-              that the last one is not taken from a sandbox that starts in that moment.
+            - What C(io_setup(1024)) answered, as the user that the module runs as. Where exactly one context is left, C(io_setup(1)) is asked instead,
+              so that the last one is not taken from a sandbox that starts in that moment.
           type: dict
           returned: always
           contains: &call
@@ -162,8 +162,8 @@ kernel:
       contains:
         disabled:
           description:
-            - C(kernel.io_uring_disabled) - V(0) everyone may use io_uring, V(1) only C(CAP_SYS_ADMIN) and the members of C(kernel.io_uring_group), V(2)
-              nobody. V(none) on a kernel without the switch (before Linux 6.6 and RHEL 9.3).
+            - C(kernel.io_uring_disabled) - V(0) everyone may use io_uring, V(1) only C(CAP_SYS_ADMIN) and the members of C(kernel.io_uring_group),
+              V(2) nobody. V(none) on a kernel without the switch (before Linux 6.6 and RHEL 9.3).
           type: int
           returned: always
           sample: 2
@@ -252,7 +252,9 @@ libaio:
       returned: always
       contains: *file
     builds:
-      description: For C(dynamic) and C(static), whether all that a QEMU build with C(--enable-linux-aio) needs is there (C(ok)), and what is C(missing).
+      description:
+        - For C(dynamic) and C(static), whether all of libaio that a QEMU build with C(--enable-linux-aio) needs is there (C(ok)), and what is
+          C(missing).
       type: dict
       returned: always
       sample: {dynamic: {ok: true, missing: []}, static: {ok: false, missing: [libaio.a]}}
