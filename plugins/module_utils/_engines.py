@@ -23,7 +23,8 @@ Trace.__doc__ = """What the kernel shows of one or more processes at one moment.
 
 :ivar aio_contexts: mappings named ``[aio]`` (one per ``io_setup(2)``).
 :ivar io_uring_rings: descriptors that are ``anon_inode:[io_uring]``.
-:ivar threads: kernel tasks (worker threads show here; they end when idle).
+:ivar threads: its threads, without the kernel's own io_uring workers (``iou-*``). QEMU's thread pool starts one when it needs one, and ends
+    it when idle.
 """
 
 Meaning = namedtuple("Meaning", ("outcome", "cause", "compiled", "needs_direct", "reason"))
@@ -164,7 +165,7 @@ def kernel_trace(pids, proc="/proc"):
             with open(os.path.join(base, "maps"), encoding="utf-8", errors="replace") as stream:
                 maps = stream.read()
             names = os.listdir(os.path.join(base, "fd"))
-            tasks = os.listdir(os.path.join(base, "task"))
+            threads += _own_threads(os.path.join(base, "task"))
         except OSError:
             continue
         links = []
@@ -175,16 +176,27 @@ def kernel_trace(pids, proc="/proc"):
                 continue
         aio += count_aio_contexts(maps)
         rings += count_rings(links)
-        threads += len(tasks)
         seen = True
     return Trace(aio, rings, threads) if seen else None
+
+
+def _own_threads(folder):
+    count = 0
+    for task in os.listdir(folder):
+        try:
+            with open(os.path.join(folder, task, "comm"), "rb") as stream:
+                count += not stream.read().startswith(b"iou-")
+        except OSError:
+            continue
+    return count
 
 
 def engine_used(engine, before, after, stderr=""):
     """Which engine served an I/O that was asked of ``engine``.
 
-    A new trace decides. From QEMU 10.2 on the main loop may itself keep a ring that the engine shares; then nothing new appears, and the engine is
-    io_uring only where QEMU admitted no fall-back and started no worker thread for the I/O.
+    A new trace decides. From QEMU 10.2 on every event loop has a ring of its own, whatever the engine, and the io_uring engine shares it; then
+    nothing new appears, and the engine is io_uring only where QEMU admitted no fall-back and started no thread for the I/O (observed on 11.1.3). So
+    io_uring is to be asked for before anything made the thread pool start one.
 
     :arg before, after: :class:`Trace` around the node's life up to its first I/O; None is unknown.
     :arg stderr: what QEMU printed in that time.
@@ -205,6 +217,20 @@ def engine_used(engine, before, after, stderr=""):
     ):
         return "io_uring"
     return "threads"
+
+
+def trace_words(before, after):
+    """Two :class:`Trace` as one line of evidence."""
+    if before is None or after is None:
+        return "not readable"
+    return "[aio] mappings %d -> %d, io_uring rings %d -> %d, threads %d -> %d" % (
+        before.aio_contexts,
+        after.aio_contexts,
+        before.io_uring_rings,
+        after.io_uring_rings,
+        before.threads,
+        after.threads,
+    )
 
 
 def evidence(asked, answered, by):

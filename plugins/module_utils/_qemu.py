@@ -13,13 +13,13 @@ import errno
 import json
 import os
 import re
-import signal
 
 from ansible_collections.kataops.aio.plugins.module_utils import _engines
 from ansible_collections.kataops.aio.plugins.module_utils._elf import MARKS, compiled_by_marks, find_marks, read_elf
 from ansible_collections.kataops.aio.plugins.module_utils._engines import ENGINES, evidence
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.module_utils._process import Child, Guard, OutputTooLong
+from ansible_collections.kataops.aio.plugins.module_utils._qemu_end import why_ended
 from ansible_collections.kataops.aio.plugins.module_utils._qemu_file import look_at, origin_of, package_of
 from ansible_collections.kataops.aio.plugins.module_utils._qemu_image import Image, storage_folder
 from ansible_collections.kataops.aio.plugins.module_utils._qemu_needs import DEVICES, OBJECTS, firmware, machine_types
@@ -32,7 +32,6 @@ ARGUMENTS = (
 )  # fmt: skip
 _NODE = "kataops-aio-probe"
 _CANNOT_OPEN = re.compile(r"Could not open '/proc/self/fd/\d+': (?:No such file or directory|Permission denied|Bad file descriptor)")
-_USELESS_WORDS = re.compile(r"^.*: invalid accelerator .*$\n?", re.MULTILINE)
 
 
 def observe_qemus(paths, storage_path=None, timeout=10, run=True):
@@ -224,7 +223,7 @@ class _Observation:
         greeting = self.session.greet()
         version, self.package_words = version_of(greeting)
         self.result["version"], self.result["version_by"] = version, "qmp"
-        self._note("QMP greeting of %s" % " ".join((self.path,) + ARGUMENTS), json.dumps(greeting["QMP"].get("version")))
+        self._note("QMP greeting of %s" % " ".join((self.path, *ARGUMENTS)), json.dumps(greeting["QMP"].get("version")))
         self._find_process()
         # io_uring first and threads last: worker threads linger, and would blur the trace of the others.
         for engine in ("io_uring", "native", "threads"):
@@ -328,7 +327,9 @@ class _Observation:
         used = _engines.engine_used(engine, before, after, stderr) if wrote else None
         said = " ".join((answer.noise + " " + str(answer.value if answer.ok else answer.words)).split())
         found["evidence"].append(evidence(line, "%s; the bytes are %s the image" % (said or "no words", "in" if wrote else "NOT in"), "qmp"))
-        found["evidence"].append(evidence("/proc/PID/{maps,fd,task} before the node and after its first I/O", _trace_words(before, after), "proc"))
+        found["evidence"].append(
+            evidence("/proc/PID/{maps,fd,task} before the node and after its first I/O", _engines.trace_words(before, after), "proc")
+        )
         fall_back = _engines.fall_back_words(stderr)
         if fall_back:
             found["evidence"].append(evidence("stderr of QEMU during the I/O", fall_back, "command"))
@@ -392,47 +393,9 @@ class _Observation:
         self.result["firmware"] = firmware(folders, self.target)
 
     def _went_wrong(self, exc):
-        """Say why the conversation ended: by QEMU's own end, by the time limit, or by words that are none."""
-        said = self.session.unsaid() if self.session else ""
-        if exc.kind == "timed_out":
-            self._stop()
-            self._set("timed_out", "no answer within %g seconds, so it was killed with its children; is it QEMU, and does it hang?" % self.timeout)
-        elif exc.kind == "unintelligible":
-            self._stop()
-            self._set("unintelligible", "%s; is it QEMU?" % exc.what)
-        else:
-            status = self.child.wait()
-            self._stop()
-            if status is None:
-                self._set("timed_out", "it closed its stdout and did not end within %g seconds, so it was killed; is it QEMU?" % self.timeout)
-            else:
-                self._ended(status, said)
-        stderr = _USELESS_WORDS.sub("", self.child.all_words()).strip()
-        if stderr:
-            self._note("stderr of %s" % " ".join((self.path,) + ARGUMENTS), stderr, "command")
-            self.result["reason"] += ". Its last words: %s" % " / ".join(stderr.splitlines()[-3:])[:500]
-        if said.strip():
-            self._note("stdout of %s" % " ".join((self.path,) + ARGUMENTS), said.strip(), "command")
-
-    def _ended(self, status, said):
-        # A shell tells of its child's signal as 128 + its number.
-        number = -status if status < 0 else status - 128 if self.result["kind"] == "script" and 128 < status < 160 else None
-        after = "while it was asked" if self.session.greeting else "before it answered"
-        if number in (signal.SIGSYS, signal.SIGKILL):
-            who = "seccomp forbids a system call that it needs" if number == signal.SIGSYS else "by somebody else, or for want of memory"
-            self._set("killed", "killed by %s %s (%s)" % (signal.Signals(number).name, after, who))
-        elif number is not None:
-            self._set("crashed", "ended by signal %d %s; install the QEMU again" % (number, after))
-        elif said.strip() and not self.session.greeting:
-            self._set("unintelligible", "it ended with status %d and printed what is no QMP; is it QEMU?" % status)
-        elif status == 0 and not self.session.greeting:
-            self._set("not_qemu", "it ended with status 0 and said nothing; name a QEMU binary")
-        else:
-            self._set("crashed", "ended with status %d %s" % (status, after))
-
-
-def _trace_words(before, after):
-    if before is None or after is None:
-        return "not readable"
-    return "[aio] mappings %d -> %d, io_uring rings %d -> %d, threads %d -> %d" % (
-        before.aio_contexts, after.aio_contexts, before.io_uring_rings, after.io_uring_rings, before.threads, after.threads)  # fmt: skip
+        status, what, stderr, stdout = why_ended(exc, self.child, self.session, self.timeout, self.result["kind"] == "script")
+        self._stop()
+        self._set(status, what)
+        for name, words in (("stderr", stderr), ("stdout", stdout)):
+            if words:
+                self._note("%s of %s" % (name, " ".join((self.path, *ARGUMENTS))), words, "command")

@@ -4,8 +4,8 @@
 """What Kata Containers needs of a QEMU besides the engines, as data, by target architecture. PRIVATE to kataops.aio.
 
 Devices: the list that Kata's own build verifies after a build (tools/packaging/static-build/qemu, releases 3.8 to 4.1). Kata's ``-no-shared-fs`` QEMU
-of 4.1 leaves some out on purpose, so a missing one is an observation, not yet a fault. Objects: what Kata's command line and hot-plug create for every
-sandbox; the confidential guests' objects are left out, since only their own handlers need them.
+of 4.1 leaves some out on purpose, so a missing one is an observation, not yet a fault. Objects: what Kata's command line and hot-plug create for
+every sandbox; the confidential guests' objects are left out, since only their own handlers need them.
 """
 
 from __future__ import annotations
