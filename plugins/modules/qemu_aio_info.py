@@ -11,8 +11,8 @@ short_description: Observe which AIO engines a QEMU binary has and which of them
 version_added: 0.1.0
 description:
   - Starts each QEMU once, without a machine, and asks it over QMP which of the engines V(threads), V(native) and V(io_uring) it takes, with and
-    without C(cache.direct), on the storage that will hold block images. With each engine it writes 64 KiB and reads in C(/proc) which engine the process
-    really uses.
+    without C(cache.direct), on the storage that will hold block images. With each engine it writes 64 KiB and reads in C(/proc) which engine the
+    process really uses.
   - So a silent fall-back to threads, as QEMU 9.0 to 10.1 do it, is seen as what it is. No version is ever looked at.
   - Where a binary cannot be run (another architecture, no execute permission, it hangs or crashes), its ELF file is read instead.
   - Two names of one file are one result, and one process.
@@ -149,8 +149,8 @@ qemus:
           choices: [works, not_compiled, refused, falls_back, unknown]
         cause:
           description:
-            - Why it does not work. V(no_o_direct) is a fact of the storage and not of the engine; RV(qemus[].engines.observed) then tells which engine
-              did the I/O without C(cache.direct).
+            - Why it does not work. V(no_o_direct) is a fact of the storage and not of the engine; RV(qemus[].engines.observed) then tells which
+              engine did the I/O without C(cache.direct).
           type: str
           choices: [not_in_build, aio_exhausted, io_uring_refused, kernel_refused, no_o_direct, io_error, other]
         needs_direct:
