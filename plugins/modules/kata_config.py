@@ -1,0 +1,269 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kata_config
+short_description: Change Kata Containers' QEMU configuration safely, and take it back
+version_added: 0.1.0
+description:
+  - Ensures keys of C([hypervisor.qemu]) for one, several or all QEMU runtimes of a host (Go runtime and runtime-rs), or takes them away again.
+  - The keys are written as one drop-in where that is safe, else edited into the base file, in which every other byte stays. Only the keys that are wanted
+    are owned; nothing else is touched, and running sandboxes go on with what they were started with.
+  - All files change in one transaction, each by one rename of a file that was prepared outside of C(config.d). A file that somebody changed in the meantime
+    is not overwritten. What stood before is kept in a ledger on the host, so that O(state=rolled_back) brings it back byte for byte.
+  - Before anything is written, the merged result is computed by the rules of the runtime that reads it. Afterwards it is read from the disk and computed
+    again; where it is not what was wanted, the transaction is taken back and the task fails.
+  - Kata reads its configuration whenever a sandbox is created, so nothing has to be restarted.
+author:
+  - The kataops founders (@kataops)
+extends_documentation_fragment:
+  - kataops.aio.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details:
+      - Shows the effective values before and after, each with the file that it comes from, and the difference of each file.
+  idempotent:
+    support: full
+  platform:
+    platforms: linux
+    support: full
+options:
+  state:
+    description:
+      - With V(present), the keys are in effect.
+      - With V(absent), what this module wrote is taken out again; what others changed in the same files since stays.
+      - With V(rolled_back), the files are again what they were before the first change of this module that still stands, byte for byte, with their mode,
+        owner and modification time. It reads only the ledger, so it works with a broken configuration too.
+    type: str
+    choices: [present, absent, rolled_back]
+    default: present
+  engine:
+    description:
+      - The AIO engine of block devices. Which keys that takes depends on the runtime and release, and is known to the module.
+      - It fails for a release that cannot give the engine, and names the best one that it can.
+      - At least one of O(engine), O(settings), O(qemu_path) and O(per_runtime) is needed with O(state=present).
+    type: str
+    choices: [native, io_uring, threads]
+  settings:
+    description:
+      - Further keys of C([hypervisor.qemu]) with their values. They go before what O(engine) and O(qemu_path) give.
+      - The Go runtime refuses a drop-in with a key that its release does not have; such a key is therefore edited into the base file, where it is ignored.
+    type: dict
+  qemu_path:
+    description: The QEMU binary that the runtimes are to start (the key C(path)).
+    type: path
+  runtimes:
+    description: Handlers (V(kata-qemu)) or configuration files of the runtimes that are meant. Every QEMU runtime of the host where it is empty.
+    type: list
+    elements: str
+    default: []
+  per_runtime:
+    description:
+      - Different settings for different runtimes, in one transaction.
+      - Mutually exclusive with O(engine), O(settings), O(qemu_path) and O(runtimes).
+    type: list
+    elements: dict
+    suboptions:
+      runtimes:
+        description: As O(runtimes), but at least one is needed.
+        type: list
+        elements: str
+        required: true
+      engine:
+        description: As O(engine).
+        type: str
+        choices: [native, io_uring, threads]
+      settings:
+        description: As O(settings).
+        type: dict
+      qemu_path:
+        description: As O(qemu_path).
+        type: path
+      method:
+        description: As O(method), which is the default.
+        type: str
+        choices: [auto, drop_in, base_file]
+  method:
+    description:
+      - How the keys are written. V(auto) is a drop-in where that is safe, else the base file.
+      - V(drop_in) fails where a drop-in is unsafe, for example in a C(config.d) that is shared with the configuration of another hypervisor.
+    type: str
+    choices: [auto, drop_in, base_file]
+    default: auto
+  drop_in_name:
+    description:
+      - The name of the drop-in. Drop-ins are read in the order of the bytes of their names; kata-deploy owns the names V(10-*), V(20-*), V(30-*) and V(50-*).
+    type: str
+    default: 60-kataops-aio.toml
+  force:
+    description:
+      - With O(state=rolled_back), takes back also a file that somebody changed since; with O(state=absent), removes a drop-in of our name that is not ours.
+      - What is lost by that is kept in the ledger.
+    type: bool
+    default: false
+  state_dir:
+    description: The folder of the ledger.
+    type: path
+    default: /var/lib/kataops-aio
+  containerd_configs:
+    description: Further containerd or CRI-O configuration files to read, for installations in unusual places.
+    type: list
+    elements: path
+    default: []
+  host_request:
+    description: What the controller half of this module asks the host half. It is refused in a task.
+    type: dict
+seealso:
+  - module: kataops.aio.kata_aio_facts
+"""
+
+EXAMPLES = r"""
+- name: Native AIO for every QEMU runtime of the host
+  kataops.aio.kata_config:
+    engine: native
+
+- name: Native AIO by another QEMU, for one handler
+  kataops.aio.kata_config:
+    engine: native
+    qemu_path: /usr/bin/qemu-system-x86_64
+    runtimes: [kata-qemu]
+
+- name: What works everywhere
+  kataops.aio.kata_config:
+    engine: threads
+
+- name: Two runtimes, each with what it can do, both or none
+  kataops.aio.kata_config:
+    per_runtime:
+      - runtimes: [kata-qemu]
+        engine: native
+      - runtimes: [kata-qemu-runtime-rs]
+        engine: io_uring
+
+- name: Take our keys out again
+  kataops.aio.kata_config:
+    state: absent
+
+- name: Bring every file back as it was before
+  kataops.aio.kata_config:
+    state: rolled_back
+"""
+
+RETURN = r"""
+runtimes:
+  description: The runtimes that were meant, each with what it reads.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: The real path of the runtime's base file.
+      type: str
+    handlers:
+      description: The handlers of the CRI that lead to it.
+      type: list
+      elements: str
+    method:
+      description: How the keys are carried, V(drop_in) or V(base_file); V(none) where the module owns nothing there.
+      type: str
+    path:
+      description: The file that carries the keys, or would; null where there is none.
+      type: str
+    keys:
+      description: The wanted keys with their values.
+      type: dict
+    before:
+      description: The effective values of these keys before, defaults included.
+      type: dict
+    after:
+      description: The effective values after; in check mode as they would be.
+      type: dict
+    changed:
+      description: Whether a file of this runtime was changed.
+      type: bool
+files:
+  description: The files that were changed (in check mode, would be).
+  returned: success
+  type: list
+  elements: str
+notes:
+  description: What the user should know of the choices that were made.
+  returned: success
+  type: list
+  elements: str
+transaction:
+  description: The number of the transaction in the ledger; null where nothing was written.
+  returned: success
+  type: int
+recovered:
+  description: Transactions that a crash had left in between, and that this run settled first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    seq:
+      description: The number of the transaction in the ledger.
+      type: int
+    outcome:
+      description: V(completed) or V(taken_back).
+      type: str
+    paths:
+      description: Its files.
+      type: list
+      elements: str
+difference:
+  description: The difference between what we wrote and what is there, as the lines of a unified diff.
+  returned: when a rollback is refused because somebody changed a file since
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kataops.aio.plugins.module_utils._config_host import answer
+from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+
+ENGINES = ["native", "io_uring", "threads"]
+METHODS = ["auto", "drop_in", "base_file"]
+ARGUMENT_SPEC = {
+    "state": {"type": "str", "choices": ["present", "absent", "rolled_back"], "default": "present"},
+    "engine": {"type": "str", "choices": ENGINES},
+    "settings": {"type": "dict"},
+    "qemu_path": {"type": "path"},
+    "runtimes": {"type": "list", "elements": "str", "default": []},
+    "per_runtime": {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "runtimes": {"type": "list", "elements": "str", "required": True},
+            "engine": {"type": "str", "choices": ENGINES},
+            "settings": {"type": "dict"},
+            "qemu_path": {"type": "path"},
+            "method": {"type": "str", "choices": METHODS},
+        },
+    },
+    "method": {"type": "str", "choices": METHODS, "default": "auto"},
+    "drop_in_name": {"type": "str", "default": "60-kataops-aio.toml"},
+    "force": {"type": "bool", "default": False},
+    "state_dir": {"type": "path", "default": "/var/lib/kataops-aio"},
+    "containerd_configs": {"type": "list", "elements": "path", "default": []},
+    "host_request": {"type": "dict"},
+}
+
+
+def main():
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    try:
+        module.exit_json(**answer(module.params["host_request"], module.check_mode))
+    except AioError as exc:
+        module.fail_json(**exc.as_failure())
+
+
+if __name__ == "__main__":
+    main()
