@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The report as one HTML file that needs nothing else. PRIVATE to kataops.aio.
 
-``report_page/`` holds the page: ``page.html.j2`` (a Jinja2 template, autoescaped; the summary), ``page.css`` and ``page.js`` (the fleet's table and each
-host's detail, drawn from the report's JSON, which the page carries as a data block). A Content-Security-Policy allows exactly that style sheet and that
-script by their digests and nothing from elsewhere, so a host's words could not run even if an escape were missed.
+``report_page/`` holds the page: ``page.html.j2`` (a Jinja2 template, autoescaped; the summary), ``page.css`` and ``page.js`` (the fleet's table and
+each host's detail, drawn from the report's JSON, which the page carries as a data block). A Content-Security-Policy allows exactly that style sheet
+and that script by their digests and nothing from elsewhere, so a host's words could not run even if an escape were missed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import base64
 import hashlib
 import json
 import pathlib
+import shlex
 
 import jinja2
+from markupsafe import Markup
 
 PAGE = pathlib.Path(__file__).with_name("report_page")
 
@@ -41,18 +43,20 @@ def render_html(report):
         loader=jinja2.FileSystemLoader(str(PAGE)), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(seconds=seconds_text, bytes=bytes_text)
-    data = {"hosts": report["hosts"], "verdicts": VERDICT_WORDS, "outcomes": OUTCOME_WORDS}
+    hosts, pool = pooled(report["hosts"])
+    data = {"hosts": hosts, "pool": pool, "verdicts": VERDICT_WORDS, "outcomes": OUTCOME_WORDS}
     return environment.get_template("page.html.j2").render(
         report=report,
         verdict_words=VERDICT_WORDS,
         outcome_words=OUTCOME_WORDS,
         headline=headline(report),
+        limit=shlex.quote(report["failing"]["limit"] or ""),
         bars=bars(report),
-        style=jinja2.utils.markupsafe.Markup(style),
-        script=jinja2.utils.markupsafe.Markup(script),
+        style=Markup(style),
+        script=Markup(script),
         style_digest=_digest(style),
         script_digest=_digest(script),
-        data=jinja2.utils.markupsafe.Markup(embedded_json(data)),
+        data=Markup(embedded_json(data)),
     )
 
 
@@ -68,6 +72,29 @@ def embedded_json(data):
     return text
 
 
+_POOLED = ("runtimes", "qemus", "libaio", "storage", "findings")
+
+
+def pooled(hosts):
+    """The hosts with the parts that many of them share replaced by an index into a pool: C((hosts, pool)).
+
+    Hosts of a fleet are alike, evidence included; told once each, the page of a thousand hosts is a fraction of its size. ``page.js`` puts them back.
+    """
+    pool, places = [], {}
+
+    def place(value):
+        key = json.dumps(value)
+        if key not in places:
+            places[key] = len(pool)
+            pool.append(value)
+        return places[key]
+
+    def state(full):
+        return None if full is None else {key: place(value) if key in _POOLED else value for key, value in full.items()}
+
+    return [dict(entry, before=state(entry["before"]), after=state(entry["after"]), steps=place(entry["steps"])) for entry in hosts], pool
+
+
 def headline(report):
     """The state of the fleet in one sentence: C({text, tone})."""
     verdicts, hosts = report["totals"]["verdicts"], report["totals"]["hosts"]
@@ -80,7 +107,8 @@ def headline(report):
     if not bad:
         return {"text": "Block I/O works as configured on %s" % ("the host" if judged == 1 else "all %s hosts" % format(judged, ",")), "tone": "ok"}
     parts = ["%s %s" % (format(count, ","), name) for name, count in bad]
-    return {"text": "%s of %s host%s" % (" and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]])), format(judged, ","), "s" if judged != 1 else ""), "tone": bad[0][0]}
+    words = " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
+    return {"text": "%s of %s host%s" % (words, format(judged, ","), "s" if judged != 1 else ""), "tone": bad[0][0]}
 
 
 def bars(report):

@@ -36,7 +36,7 @@ def plain(value):
     """Return a copy of ``value`` made of plain JSON types only.
 
     Ansible hands over subclasses: unsafe and (from ansible-core 2.19) tagged strings, lazy containers. What JSON cannot say becomes None (NaN,
-    infinity) or its text. Lone surrogates, with which Python marks bytes that were no UTF-8, become U+FFFD, so that every renderer can encode the result.
+    infinity) or its text. Lone surrogates, with which Python marks bytes that were no UTF-8, become U+FFFD, so that every renderer can encode them.
     """
     if value is None or value is True or value is False:
         return value
@@ -69,6 +69,7 @@ def report_model(hosts, run, collection_version=None, generated_at=None, fail_on
     :arg hosts: iterable of C({host, before, after, outcome, lost}): the host's name, its facts before and after (each a C(kata_aio) facts dict or
         None), its outcome record or None, and whether Ansible lost the host. Where nothing was changed only C(before) is given.
     :arg run: C({command, check_mode, limit, waves, budget, started_at, seconds}); missing keys become None.
+        C(command) C(remediate) has a meaning: there, a host without a record was passed by, and its plan tells its outcome.
     :arg generated_at: an aware datetime; now, when None.
     :arg fail_on: which hosts count as failing: see :func:`is_failing`.
     :raises AioError: when a record breaks the contract, with the host's name.
@@ -128,6 +129,8 @@ def _host_entry(item, run):
     latest = after or before
     record = _outcome_record(name, item.get("outcome"), bool(item.get("lost")))
     plan = (before or after or {}).get("plan")
+    if record["outcome"] is None and latest is not None and (run or {}).get("command") == "remediate":
+        record["outcome"] = _untold_outcome(latest["verdict"], plan, bool((run or {}).get("check_mode")))
     reason = None
     if latest is None:
         reason = after_reason or before_reason
@@ -145,6 +148,15 @@ def _host_entry(item, run):
     if entry["road"] is None and plan:
         entry["road"] = plan["road"]
     return entry
+
+
+def _untold_outcome(verdict, plan, check_mode):
+    """The outcome of a host that a remediation passed by: most hosts of a healthy fleet never get a record, as that would cost a task for each."""
+    if verdict == "not_applicable":
+        return "not_applicable"
+    if not plan or not plan["needed"]:
+        return "untouched" if plan and plan["road"] == "impossible" else "converged"
+    return "would_change" if check_mode and plan["road"] != "impossible" else "untouched"
 
 
 def _without(mapping, key):
@@ -187,7 +199,7 @@ def _state(name, facts):
     if facts is None:
         return None, "no facts were collected from this host"
     if not hasattr(facts, "keys"):
-        raise AioError("the facts are no mapping: %r" % type(facts).__name__, where=name, expected="ansible_facts.kata_aio of kataops.aio.kata_aio_facts")
+        raise AioError("the facts are no mapping but %s" % type(facts).__name__, where=name, expected="what kataops.aio.kata_aio_facts returns")
     version = facts.get("schema_version")
     if version != FACTS_SCHEMA_VERSION:
         return None, "its facts have schema_version %s, this collection reads %s; gather them again" % (version, FACTS_SCHEMA_VERSION)

@@ -5,6 +5,13 @@
 (() => {
   // Everything here came from hosts. It is only ever set as text, never as markup.
   const data = JSON.parse(document.getElementById("data").textContent);
+  // What hosts have in common is told once; here it is put back in its places.
+  for (const host of data.hosts) {
+    host.steps = data.pool[host.steps];
+    for (const state of [host.before, host.after]) {
+      if (state) for (const part of ["runtimes", "qemus", "libaio", "storage", "findings"]) state[part] = data.pool[state[part]];
+    }
+  }
   const SVG = "http://www.w3.org/2000/svg";
   const ENGINES = ["threads", "native", "io_uring"];
   const VERDICTS = ["broken", "degraded", "unknown", "ok", "not_applicable"];
@@ -397,7 +404,7 @@
     const label = button.textContent;
     copy(words, said).then(() => { button.textContent = "Copied"; setTimeout(() => { button.textContent = label; }, 1500); });
   }
-  $("copy-limit").addEventListener("click", () => copied($("copy-limit"), "--limit '" + view.shown.map((item) => item.host.host).join(",") + "'", "A --limit with " + view.shown.length + " hosts was copied"));
+  $("copy-limit").addEventListener("click", () => copied($("copy-limit"), "--limit '" + view.shown.map((item) => item.host.host).join(",").replaceAll("'", "'\\''") + "'", "A --limit with " + view.shown.length + " hosts was copied"));
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copied(button, $(button.dataset.copy).textContent, "Copied"));
   $("expand").addEventListener("click", () => {
     const open = $("expand").getAttribute("aria-pressed") !== "true";
