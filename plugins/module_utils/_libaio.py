@@ -28,9 +28,9 @@ def observe_libaio():
     own = _machine("/proc/self/exe")
     found = {
         "runtime": _runtime(own, evidence),
-        "headers": _first(_candidates(_INCLUDE_FOLDERS, "libaio.h"), None),
-        "linker_name": _first(_candidates(_LIBRARY_FOLDERS, "libaio.so"), own),
-        "static_archive": _first(_candidates(_LIBRARY_FOLDERS, "libaio.a"), None),
+        "headers": _first(_candidates(_INCLUDE_FOLDERS, "libaio.h")),
+        "linker_name": _first(_candidates(_LIBRARY_FOLDERS, "libaio.so"), (own, None)),  # None: a linker script
+        "static_archive": _first(_candidates(_LIBRARY_FOLDERS, "libaio.a")),
     }
     manager, owners = _owners([path for path in found.values() if path], evidence)
     parts = {name: _part(found[name], owners.get(found[name]), manager, name) for name in _PARTS}
@@ -70,12 +70,12 @@ def _runtime(own, evidence):
     if code == 0:
         paths = parse_ldconfig(out)
         evidence.append({"asked": "ldconfig -p", "answered": ", ".join(paths) or "no %s" % " or ".join(SONAMES), "by": "command"})
-        path = _first(paths, own)
+        path = _first(paths, (own,))
         if path:
             return path
     paths = [path for soname in SONAMES for path in _candidates(_LIBRARY_FOLDERS, soname)]
     evidence.append({"asked": "the standard library folders", "answered": ", ".join(paths) or "no %s" % " or ".join(SONAMES), "by": "file"})
-    return _first(paths, own)
+    return _first(paths, (own,))
 
 
 def parse_ldconfig(text):
@@ -93,16 +93,16 @@ def _candidates(folders, name):
     return [path for folder in folders for path in sorted(glob.glob(os.path.join(folder, name)))]
 
 
-def _first(paths, machine):
-    """The first of ``paths`` that is there, and made for ``machine`` where that is given (a 64-bit host may have 32-bit libraries too)."""
+def _first(paths, machines=None):
+    """The first of ``paths`` that is a file, made for one of ``machines`` where those are given (a 64-bit host may have 32-bit libraries too)."""
     for path in paths:
-        if os.path.isfile(path) and (machine is None or _machine(path) in (machine, None)):
+        if os.path.isfile(path) and (machines is None or _machine(path) in machines):
             return path
     return None
 
 
 def _machine(path):
-    """What an ELF file is made for, as bytes to compare; None for what is no ELF (libaio.so may be a linker script) or can't be read."""
+    """What an ELF file is made for, as bytes to compare; None for what is no ELF or can't be read."""
     try:
         with open(path, "rb") as stream:
             head = stream.read(20)

@@ -138,18 +138,24 @@ def _binary(folder, argv0, problems):
     except OSError as error:
         problems.append("exe: %s." % error.strerror)
         return None, None
-    name = link[: -len(_DELETED)] if link.endswith(_DELETED) and running.st_nlink == 0 else link
+    root = folder + "/root"  # the process may live in another mount namespace
+    name = link
+    if link.endswith(_DELETED) and not os.path.lexists(root + link):
+        name = link[: -len(_DELETED)]
     # A binary that was moved aside (and another put in its place) keeps its inode under the new name; what it was started as tells.
-    path = argv0 if os.path.isabs(argv0) and not os.path.islink(argv0) else name
+    path = argv0 if os.path.isabs(argv0) and not os.path.islink(root + argv0) else name
     try:
-        there = os.stat(folder + "/root" + path)
-    except OSError as error:
-        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            problems.append("%s: %s." % (path, error.strerror))
-            return name, None
+        return path, "current" if _same_file(root + path, running) else "replaced"
+    except (FileNotFoundError, NotADirectoryError):
         return path, "deleted"
-    same = (there.st_dev, there.st_ino) == (running.st_dev, running.st_ino)
-    return path, "current" if same else "replaced"
+    except OSError as error:
+        problems.append("%s: %s." % (path, error.strerror))
+        return name, None
+
+
+def _same_file(path, running):
+    there = os.stat(path)
+    return (there.st_dev, there.st_ino) == (running.st_dev, running.st_ino)
 
 
 def _aio_contexts(folder, problems):
