@@ -129,7 +129,8 @@ def _host_entry(item, run):
     latest = after or before
     record = _outcome_record(name, item.get("outcome"), bool(item.get("lost")))
     plan = (before or after or {}).get("plan")
-    if record["outcome"] is None and latest is not None and (run or {}).get("command") == "remediate":
+    passed_by = record["outcome"] is None and record["phase_reached"] is None and latest is not None
+    if passed_by and (run or {}).get("command") == "remediate":
         record["outcome"] = _untold_outcome(latest["verdict"], plan, bool((run or {}).get("check_mode")))
     reason = None
     if latest is None:
@@ -168,7 +169,7 @@ def _outcome_record(name, record, lost):
     if record is not None and not hasattr(record, "keys"):
         raise AioError("the outcome record is no mapping: %r" % (record,), where=name, expected="the record that docs/report.md describes")
     record = plain(record or {})
-    outcome = record.get("outcome")
+    outcome = record.get("outcome") or None
     if outcome is not None and outcome not in OUTCOMES:
         raise AioError("unknown outcome %r in the outcome record" % outcome, where=name, expected="one of " + ", ".join(OUTCOMES))
     error = record.get("error") or None
@@ -180,18 +181,33 @@ def _outcome_record(name, record, lost):
     if error is not None:
         error = {key: error.get(key) for key in ("phase", "message", "undone", "next")}
     steps = [
-        {key: step.get(key) for key in ("name", "changed", "seconds", "detail")} for step in record.get("steps") or [] if isinstance(step, dict)
+        {"name": step.get("name"), "changed": step.get("changed"), "seconds": _number(step.get("seconds")), "detail": step.get("detail")}
+        for step in record.get("steps") or []
+        if isinstance(step, dict)
     ]
     return {
         "outcome": outcome,
-        "phase_reached": record.get("phase_reached"),
+        "phase_reached": record.get("phase_reached") or None,
         "road": record.get("road"),
         "wave": record.get("wave"),
         "steps": steps,
         "error": error,
-        "bytes_sent": record.get("bytes_sent"),
-        "seconds": record.get("seconds"),
+        "bytes_sent": _number(record.get("bytes_sent")),
+        "seconds": _number(record.get("seconds")),
     }
+
+
+def _number(value):
+    """A number, also where Jinja made text of it; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    if not math.isfinite(number):
+        return None
+    return int(number) if number.is_integer() and not isinstance(value, float) else round(number, 3)
 
 
 def _state(name, facts):
@@ -200,6 +216,15 @@ def _state(name, facts):
         return None, "no facts were collected from this host"
     if not hasattr(facts, "keys"):
         raise AioError("the facts are no mapping but %s" % type(facts).__name__, where=name, expected="what kataops.aio.kata_aio_facts returns")
+    owner = (facts.get("host") or {}).get("name")
+    if owner is not None and plain(owner) != name:
+        # ansible-core 2.21: a run_once debug, set_fact or include_vars before the first facts makes all hosts share one dictionary of facts.
+        raise AioError(
+            "its facts are those of %s" % plain(owner),
+            where=name,
+            expected="facts of its own",
+            remedy="gather the facts (kataops.aio.kata_aio_facts) before any task with run_once",
+        )
     version = facts.get("schema_version")
     if version != FACTS_SCHEMA_VERSION:
         return None, "its facts have schema_version %s, this collection reads %s; gather them again" % (version, FACTS_SCHEMA_VERSION)
