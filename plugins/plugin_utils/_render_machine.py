@@ -16,7 +16,8 @@ import re
 import xml.etree.ElementTree as ET
 from datetime import datetime
 
-from ansible_collections.kataops.aio.plugins.plugin_utils._report import ENGINES, OUTCOMES, VERDICTS, is_failing
+from ansible_collections.kataops.aio.plugins.plugin_utils._report import OUTCOMES, is_failing
+from ansible_collections.kataops.aio.plugins.plugin_utils._report_state import ENGINES, VERDICTS
 
 CSV_COLUMNS = (
     "host",

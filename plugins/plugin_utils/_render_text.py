@@ -10,7 +10,8 @@ import shlex
 import unicodedata
 
 from ansible_collections.kataops.aio.plugins.plugin_utils._render_html import OUTCOME_WORDS, VERDICT_WORDS, bytes_text, headline, seconds_text
-from ansible_collections.kataops.aio.plugins.plugin_utils._report import OUTCOMES, VERDICTS, engine_text
+from ansible_collections.kataops.aio.plugins.plugin_utils._report import OUTCOMES, engine_text
+from ansible_collections.kataops.aio.plugins.plugin_utils._report_state import VERDICTS
 
 MIN_WIDTH = 80
 KINDS = {"go": "Go", "rs": "runtime-rs"}
