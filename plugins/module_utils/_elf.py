@@ -61,8 +61,9 @@ MARKS = {
     "qemu": b"QEMU emulator version",
 }
 _VERSION = re.compile(rb"QEMU emulator version (\d{1,3}\.\d{1,3}\.\d{1,3})(?: \(([^)\x00-\x1f]{1,200})\))?")
-# Longest text that find_marks must see in one piece.
-_OVERLAP = 512
+# The longest text that _VERSION matches is shorter; so much of a chunk is seen again with the next one.
+_LONGEST = 256
+_OVERLAP = 2 * _LONGEST
 _CHUNK = 4 * 1024 * 1024
 
 
@@ -173,19 +174,20 @@ def find_marks(stream):
     stream.seek(0)
     tail = b""
     while wanted or version is None:
-        data = stream.read(_CHUNK)
-        if not data:
+        read = stream.read(_CHUNK)
+        if not read and not tail:
             break
-        data = tail + data
+        data = tail + read
         for name in [name for name, text in wanted.items() if text in data]:
             marks.add(name)
             del wanted[name]
         if version is None and "qemu" in marks:
             match = _VERSION.search(data)
-            if match:
+            # A text at the end of the chunk may go on in the next one.
+            if match and (not read or match.start() + _LONGEST <= len(data)):
                 version = match.group(1).decode("ascii")
                 package = match.group(2).decode("utf-8", "replace") if match.group(2) else None
-        tail = data[-_OVERLAP:]
+        tail = data[-_OVERLAP:] if read else b""
     return {"marks": marks, "version": version, "package": package}
 
 
