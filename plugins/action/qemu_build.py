@@ -123,15 +123,24 @@ class ActionModule(ActionBase):
             if status["state"] == "interrupted":
                 reason = "its processes were ended from outside"
             raise AioError(
-                "the build failed in its phase %s (%s); its last lines:\n%s\n(end of the log)" % (status.get("phase"), reason, "\n".join(status["log_tail"])),
+                "the build failed in its phase %s (%s); its last lines:\n%s\n(end of the log)"
+                % (status.get("phase"), reason, "\n".join(status["log_tail"])),
                 where=self._builder(),
                 remedy="the whole log is %s on the controller" % log,
+                log=log,
+            )
+        checked = self._demand("check", id=tree_id)
+        if checked["problems"]:
+            raise AioError(
+                "the QEMU that was built is not what was asked for, so it becomes no artifact: %s" % "; ".join(checked["problems"]),
+                where=tree_id,
+                remedy="see the configure step's summary in %s on the controller" % log,
                 log=log,
             )
         packed = self._demand("pack", id=tree_id)
         artifact = artifacts.add(tree_id, packed, self._connection.fetch_file)
         self._ask("clean", id=tree_id)
-        return {"artifact": artifact, "log": log, "seconds": status.get("seconds"), "changed": True}
+        return {"artifact": artifact, "log": log, "seconds": status.get("seconds"), "engines": checked["engines"], "changed": True}
 
     def _watch(self, tree_id, began):
         """The next status; a connection that is lost for up to a minute does no harm, as the build goes on without it."""

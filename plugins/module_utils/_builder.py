@@ -9,6 +9,7 @@ processes lives, so that a lost connection does not end it and nobody starts it 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -20,6 +21,10 @@ import time
 
 from ansible_collections.kataops.aio.plugins.module_utils import _manifest, _recipe
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._process import Child, Guard
+from ansible_collections.kataops.aio.plugins.module_utils._qemu import observe_qemus
+from ansible_collections.kataops.aio.plugins.module_utils._qemu_needs import MACHINES
+from ansible_collections.kataops.aio.plugins.module_utils._qmp import QmpError, QmpSession
 
 #: Bytes that sources, objects and the tree of one build take at most (measured: 1.1 GB for QEMU 7.2, static, x86_64).
 NEEDED_BYTES = 2 * 1024**3
@@ -31,12 +36,11 @@ _COMMAND_LIMIT = 600
 def run(command, limit=_COMMAND_LIMIT, env=None):
     """Standard output of a command; AioError with its last words when it fails, is missing or takes longer than ``limit`` seconds."""
     try:
-        done = subprocess.run(  # noqa: UP022 (Python 3.8's form)
+        done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            universal_newlines=True,
+            capture_output=True,
+            text=True,
             errors="replace",
             timeout=limit,
             env=dict(os.environ, LC_ALL="C", **(env or {})),
@@ -167,15 +171,15 @@ def identify(options):
         if not source.get(key):
             raise AioError("the source's %s is missing" % key, where="qemu_build_source: %s" % source["kind"])
     inputs = _recipe.inputs(
-        options["architecture"] or os.uname().machine,
-        options["linkage"],
-        options["engines"],
-        options["minimal"],
-        options["hardening"],
-        options["configure_extra"],
-        source,
-        options["patch_digests"],
-        toolchain(options["packages"]),
+        arch=options["architecture"] or os.uname().machine,
+        linkage=options["linkage"],
+        engines=options["engines"],
+        minimal=options["minimal"],
+        hardening=options["hardening"],
+        extra=options["configure_extra"],
+        source=source,
+        patch_digests=options["patch_digests"],
+        toolchain=toolchain(options["packages"]),
     )
     return {"id": _recipe.tree_id(inputs), "inputs": inputs}
 
@@ -211,7 +215,7 @@ class Build:
             return None
         return descriptor
 
-    def start(self, inputs, cache_dir, time_limit, source_path=None, patches=(), jobs=None):
+    def start(self, inputs, cache_dir, time_limit, *, source_path=None, patches=(), jobs=None):
         """Starts the build unless it runs or is done; returns its state (see :meth:`status`). ``time_limit`` is in seconds."""
         os.makedirs(self.folder, exist_ok=True)
         os.makedirs(cache_dir, exist_ok=True)
@@ -231,7 +235,9 @@ class Build:
                 if os.path.exists(self.path(name)):
                     os.unlink(self.path(name))
             work_dir = os.path.dirname(self.folder)
-            text = _recipe.script(inputs, self.folder, cache_dir, source_path, patches, apt_options(work_dir), jobs)
+            text = _recipe.script(
+                inputs, self.folder, cache_dir, source_path=source_path, patches=patches, apt_options=apt_options(work_dir), jobs=jobs
+            )
             for name, content in (("build.sh", text), ("inputs.json", json.dumps(inputs))):
                 with open(self.path(name), "w", encoding="utf-8") as handle:
                     handle.write(content)
@@ -307,12 +313,42 @@ class Build:
                 if self._state()[0] != "running" or not session:
                     return self.status()
                 for pid in _session_members(int(session)):
-                    try:
+                    with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, sign)
-                    except ProcessLookupError:
-                        pass
                 time.sleep(0.25)
         return self.status()
+
+    def check(self):
+        """The finished binary's own answers against what was asked for: ``{engines: {name: outcome}, version, problems}``.
+
+        Each engine is tried by starting the binary; one that the builder's kernel refuses counts as built in, since QEMU said so itself.
+        """
+        inputs = json.loads(self._read("inputs.json") or "null")
+        if self._state()[0] != "succeeded" or inputs is None:
+            raise AioError("there is no finished build to check", where=self.folder, remedy="run the build again")
+        tree = self.path("tree")
+        path = os.path.join(tree, "bin", _recipe.binary(inputs["architecture"]))
+        found = observe_qemus([path], storage_path=self.folder, timeout=60)[0]
+        if found["status"] != "answered":
+            return {"engines": {}, "version": None, "problems": [found["reason"]]}
+        problems = []
+        for name in _recipe.ENGINES:
+            engine, wanted = found["engines"][name], name in inputs["engines"]
+            if engine["compiled"] is not wanted:
+                words = {True: "is built in", False: "is not built in", None: "cannot be told"}[engine["compiled"]]
+                problems.append("%s was %s, and %s (%s)" % (name, "asked for" if wanted else "switched off", words, engine["reason"]))
+        if _recipe.is_complete(inputs["configure"]):
+            missing = (found["devices_missing"] or []) + (found["objects_missing"] or [])
+            if missing or found["devices_missing"] is None:
+                problems.append("it lacks what Kata needs: %s" % (", ".join(missing) or "the list of devices cannot be told"))
+        if found["linkage"] != inputs["linkage"]:
+            problems.append("it is %s, not %s" % (found["linkage"], inputs["linkage"]))
+        elsewhere = [name for name, place in found["firmware"]["found"].items() if not place.startswith(os.path.realpath(tree) + "/")]
+        if found["firmware"]["missing"] or elsewhere:
+            problems.append("it does not find its own firmware: %s" % (found["firmware"]["reason"] or ", ".join(elsewhere)))
+        if not problems:
+            problems = start_machine(path, inputs["architecture"])
+        return {"engines": {name: found["engines"][name]["outcome"] for name in _recipe.ENGINES}, "version": found["version"], "problems": problems}
 
     def pack(self):
         """Manifest, bill of materials and archive of a succeeded build: ``{path, sha256, size, manifest}``. Done once."""
@@ -364,6 +400,28 @@ class Build:
                 shutil.rmtree(self.path(name))
                 removed = True
         return removed
+
+
+def start_machine(path, architecture):
+    """Starts Kata's machine type with its firmware and takes it down again; what went wrong, as a list of sentences.
+
+    Of the accelerators kvm, tcg and qtest QEMU takes the first that it has and may use here.
+    """
+    machine = MACHINES[architecture][0]
+    command = [path, "-machine", machine, "-accel", "kvm", "-accel", "tcg", "-accel", "qtest", "-m", "256M", "-nodefaults", "-display", "none"]
+    command += ["-device", "virtio-net-pci", "-S", "-qmp", "stdio"]
+    with Guard() as guard:
+        child = Child(command, guard, 60)
+        try:
+            session = QmpSession(child)
+            session.greet()
+            child.write(b'{"execute": "quit"}\n')
+            child.wait()
+        except QmpError as error:
+            return ["a %s machine does not start: %s" % (machine, (child.words() or error.what).strip())]
+        finally:
+            child.end()
+    return []
 
 
 def _session_members(session):

@@ -227,8 +227,8 @@ def write_archive(folder, manifest, path):
         info.type, info.mode, info.size, info.mtime = kind, mode, size, epoch
         return info
 
-    with lzma.open(path, "wb", format=lzma.FORMAT_XZ, preset=6) as packed, tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        data = dump(manifest)
+    data = dump(manifest)
+    with lzma.open(path, "wb", preset=6) as packed, tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         archive.addfile(member("%s/%s" % (top, NAME), tarfile.REGTYPE, 0o644, len(data)), io.BytesIO(data))
         for name in sorted(folders):
             archive.addfile(member(name, tarfile.DIRTYPE, 0o755))

@@ -171,9 +171,8 @@ def configure_arguments(arch, linkage, engines, minimal, extra):
     :arg minimal: only what a KVM machine with virtio disks needs; else everything that Kata's devices need.
     :arg extra: the user's own arguments, last, so that they win.
     """
-    for value, known, name in ((linkage, LINKAGES, "linkage"),):
-        if value not in known:
-            raise AioError("unknown %s" % name, where=str(value), expected="one of %s" % ", ".join(known))
+    if linkage not in LINKAGES:
+        raise AioError("unknown linkage", where=str(linkage), expected="one of %s" % ", ".join(LINKAGES))
     unknown = sorted(set(engines) - set(ENGINES))
     if unknown:
         raise AioError("unknown engine", where=", ".join(unknown), expected="some of %s (threads is in every QEMU)" % ", ".join(ENGINES))
@@ -199,6 +198,11 @@ def configure_arguments(arch, linkage, engines, minimal, extra):
     return arguments
 
 
+def is_complete(configure):
+    """Whether a configure line asks for everything that Kata needs (a minimal build does not)."""
+    return set(_KATA) <= set(configure)
+
+
 def compiler_flags(hardening, linkage):
     """``(cflags, ldflags)``, each one string. Hardening is that of Kata's own build."""
     cflags = ["-fstack-protector-strong"] if hardening else []
@@ -208,7 +212,7 @@ def compiler_flags(hardening, linkage):
     return " ".join(cflags), " ".join(ldflags)
 
 
-def inputs(arch, linkage, engines, minimal, hardening, extra, source, patch_digests, toolchain):
+def inputs(*, arch, linkage, engines, minimal, hardening, extra, source, patch_digests, toolchain):
     """Everything that decides the bytes of the result, as plain data.
 
     :arg source: ``{kind, name, version, sha256}``; sha256 of the .dsc or tarball, or the commit of a git source.
@@ -241,7 +245,7 @@ def tree_id(build_inputs):
     return "qemu-%s-%s-%s-%s" % (version, build_inputs["architecture"], build_inputs["linkage"], digest(build_inputs)[:12])
 
 
-def script(build_inputs, work, cache, source_path=None, patches=(), apt_options=(), jobs=None):
+def script(build_inputs, work, cache, *, source_path=None, patches=(), apt_options=(), jobs=None):
     """The whole build script: the folders and inputs as variables, then :data:`SCRIPT`.
 
     :arg work: the build's own folder on the builder; the script makes src, build and tree below it.

@@ -26,7 +26,7 @@ options:
       - V(build) does that and builds, checks, packs and fetches where the artifact is missing.
       - The other steps are what the action plugin asks of the builder. They are not meant to be used by themselves.
     type: str
-    choices: [identify, build, prepare, start, status, stop, pack, clean]
+    choices: [identify, build, prepare, start, status, stop, check, pack, clean]
     default: build
   source:
     description: What is built.
@@ -225,6 +225,16 @@ phase_seconds:
   description: Seconds since the phase began. For the action plugin.
   returned: with O(step=status)
   type: int
+engines:
+  description: What became of each engine when the finished binary was started on the builder, as in M(kataops.aio.qemu_aio_info).
+  returned: when something was built
+  type: dict
+  sample: {native: works, io_uring: works}
+problems:
+  description: In what the finished binary differs from what was asked for. For the action plugin.
+  returned: with O(step=check)
+  type: list
+  elements: str
 log_tail:
   description: Last 40 lines of the log of a build that failed. For the action plugin.
   returned: with O(step=status)
@@ -241,7 +251,7 @@ from ansible_collections.kataops.aio.plugins.module_utils._errors import AioErro
 ARGUMENT_SPEC = {
     "step": {
         "type": "str",
-        "choices": ["identify", "build", "prepare", "start", "status", "stop", "pack", "clean"],
+        "choices": ["identify", "build", "prepare", "start", "status", "stop", "check", "pack", "clean"],
         "default": "build",
     },
     "source": {
@@ -290,6 +300,8 @@ def perform(options):
         return build.status(options["wait"])
     if step == "stop":
         return build.stop()
+    if step == "check":
+        return build.check()
     if step == "pack":
         return dict(build.pack(), changed=True)
     if step == "clean":
@@ -302,7 +314,14 @@ def perform(options):
             remedy="run the build again",
         )
     patches = ["%s/%04d.patch" % (build.path("patches"), number) for number in range(len(options["patch_digests"]))]
-    return build.start(found["inputs"], options["cache_dir"], options["time_limit"], options["source"]["path"], patches, options["jobs"])
+    return build.start(
+        found["inputs"],
+        options["cache_dir"],
+        options["time_limit"],
+        source_path=options["source"]["path"],
+        patches=patches,
+        jobs=options["jobs"],
+    )
 
 
 def main():
