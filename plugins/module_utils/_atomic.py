@@ -9,13 +9,13 @@ A change is ``{path, expected_sha256, content_b64, mode, uid, gid, info}``:
 * ``expected_sha256``: what stands there now (hex), or None where nothing may stand there. Anything else on the disk is an error, and nothing is done.
 * ``content_b64``: the new bytes, or None to remove the file.
 * ``mode`` (octal text), ``uid``, ``gid``: None keeps those of the file; a new file gets 0644 and the user that runs this.
-* ``info``: plain data that goes into the ledger.
+* ``info``: plain data that goes into the ledger; ``whole_file``, ``remove_folders``, ``undoes``: as in the ledger's entries.
 
-The order of things, each step synced before the next: the contents into the ledger's folder, the entry (``prepared``), the new files under a temporary name,
-``committed``, one rename for each file (its content compared once more right before), ``done``. No temporary name is ever in a C(config.d), where every loader
-of Kata would read it: for a drop-in it is in the folder above, beside the base file, where loaders read the named file only. For one file that rename is the
-only moment at which anything changes for Kata. Of several files all or none change: where one cannot be renamed, the earlier ones are renamed back (a hard
-link has kept them), and :func:`recover` does the same or the rest after a crash.
+The order of things, each step synced before the next: the contents into the ledger's folder, the entry (``prepared``), the new files under a
+temporary name, ``committed``, one rename for each file (its content compared once more right before), ``done``. No temporary name is ever in a
+C(config.d), where every loader of Kata would read it: for a drop-in it is in the folder above, beside the base file, where loaders read the named file only. For one
+file that rename is the only moment at which anything changes for Kata. Of several files all or none change: where one cannot be renamed, the
+earlier ones are renamed back (a hard link has kept them), and :func:`recover` does the same or the rest after a crash.
 
 Extended attributes (SELinux context, POSIX ACL, capabilities, user's own) go over to the new file.
 """
@@ -144,7 +144,8 @@ def transact(state_dir, changes, about):
     """Apply all changes, or none.
 
     :arg about: ``{tool, kind, collection_version}`` for the ledger.
-    :returns: ``{"changed": bool, "seq": int | None, "recovered": [...], "cautions": [...]}``; seq is None where every file already stands as it should.
+    :returns: ``{"changed": bool, "seq": int | None, "recovered": [...], "cautions": [...]}``; seq is None where every file already stands as it
+    should.
     :raises AioError: nothing has changed then.
     """
     try:
@@ -252,6 +253,7 @@ def _step(change):
         "after": after,
         "created_folders": created,
         "remove_folders": change.get("remove_folders", []),
+        "whole_file": change.get("whole_file", False),
         "undoes": change.get("undoes", []),
         "info": change.get("info", {}),
         "_old": old,

@@ -10,8 +10,8 @@ The ledger's folder (``/var/lib/kataops-aio`` unless told; mode 0700) holds
 ``originals/<sha256>``
     the bytes of every file before and after a change, by their digest.
 ``ledger/<seq, 8 digits>.<state>.json``
-    one transaction each; written and synced before the first file is touched. The state stands in the name, so that going on to the next one is a rename,
-    which needs no space on the disk:
+    one transaction each; written and synced before the first file is touched. The state stands in the name, so that going on to the next one is a
+    rename, which needs no space on the disk:
 
     ``prepared``    recorded; no file has been renamed into place yet
     ``committed``   all is staged and synced; the renames may be under way
@@ -20,7 +20,8 @@ The ledger's folder (``/var/lib/kataops-aio`` unless told; mode 0700) holds
 
 An entry (schema version 1)::
 
-    {"schema_version": 1, "seq": 7, "time": "2026-11-22T17:30:00Z", "collection_version": "0.1.0", "tool": "kata_config", "kind": "change" | "rollback",
+    {"schema_version": 1, "seq": 7, "time": "2026-11-22T17:30:00Z", "collection_version": "0.1.0", "tool": "kata_config",
+     "kind": "change" | "rollback",
      "changes": [{
         "path": "/opt/kata/share/defaults/kata-containers/config.d/60-kataops-aio.toml",
         "staged": "/opt/kata/share/defaults/kata-containers/.kataops-aio-7-0.new" | null,     the new content until the rename; null for a removal
@@ -28,11 +29,13 @@ An entry (schema version 1)::
         "before": STATE, "after": STATE,
         "created_folders": ["/opt/kata/share/defaults/kata-containers/config.d"],
         "remove_folders": [],                       our own folders that go with the file, when empty
+        "whole_file": true,                         whether the file is ours as a whole (a drop-in), or only edited by us
         "undoes": [],                               for a rollback: the entries whose change of this path it takes back
         "info": {...}                               plain data of the tool: which runtimes, which keys
      }]}
 
-STATE is ``{"absent": true}`` or ``{"absent": false, "sha256": hex, "size": bytes, "mode": "0644", "uid": 0, "gid": 0, "mtime_ns": ns, "xattrs": {name: base64}}``.
+STATE is ``{"absent": true}`` or ``{"absent": false, "sha256": hex, "size": bytes, "mode": "0644", "uid": 0, "gid": 0, "mtime_ns": ns, "xattrs":
+{name: base64}}``.
 """
 
 from __future__ import annotations
@@ -221,8 +224,8 @@ class Ledger:
     def applied(self):
         """What of our changes still stands, by path: the unbroken chains of changes, oldest first.
 
-        A chain ends backwards where a rollback took the change back, or where somebody else wrote the file in between: what that one wrote is then what
-        stood before us.
+        A chain ends backwards where a rollback took the change back, or where somebody else wrote the file in between: what that one wrote is then
+        what stood before us. A file that is ours as a whole stays ours when somebody edits it; only its removal ends the chain.
 
         :returns: ``{path: [(entry, change), ...]}``.
         """
@@ -236,7 +239,8 @@ class Ledger:
                 if change["undoes"] or entry["seq"] in undone[path] or path in closed:
                     continue
                 chain = chains.setdefault(path, [])
-                if chain and not same_content(change["after"], chain[0][1]["before"]):
+                edited = chain and not chain[0][1]["before"]["absent"] and change["whole_file"]
+                if chain and not edited and not same_content(change["after"], chain[0][1]["before"]):
                     closed.add(path)
                     continue
                 chain.insert(0, (entry, change))

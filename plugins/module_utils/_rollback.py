@@ -40,7 +40,7 @@ def _matches(info, names):
     return any(name == runtime["id"] or name in runtime["handlers"] for runtime in info.get("runtimes", []) for name in names)
 
 
-def _restore(ledger, path, ours, first, undoes, folders, info):
+def _restore(ledger, path, ours, first, *, undoes, folders, info):
     """The change that brings ``first`` (a STATE) back to ``path`` where ``ours`` stands now."""
     content = _content_of(ledger, first)
     return {
@@ -76,7 +76,7 @@ def plan(ledger, names, force):
         if names:
             if not _matches(info, names):
                 continue
-            others = [runtime["id"] for runtime in info["runtimes"] if not _matches({"runtimes": [runtime]}, names)]
+            others = [runtime["id"] for runtime in info.get("runtimes", []) if not _matches({"runtimes": [runtime]}, names)]
             if others:
                 raise AioError("this file was changed for other runtimes too", path, "all of them or none in runtimes", "add %s" % ", ".join(others))
         first, last = chain[0][1]["before"], chain[-1][1]["after"]
@@ -91,7 +91,7 @@ def plan(ledger, names, force):
                 raise _changed_since(path, _content_of(ledger, last), content)
             notes.append("%s was changed by somebody else since; that is taken back too (its content is kept in the ledger)" % path)
         folders = sorted({folder for _entry, change in chain for folder in change["created_folders"]})
-        changes.append(_restore(ledger, path, present, first, all_seqs[path], folders, info))
+        changes.append(_restore(ledger, path, present, first, undoes=all_seqs[path], folders=folders, info=info))
     return changes, notes
 
 
@@ -171,9 +171,9 @@ def undo(state_dir, seq, about):
                 chain = chains.get(path, [])
                 first = not chain or chain[0][0]["seq"] == seq
                 older = [old["seq"] for old in entries if old["seq"] < seq and any(c["path"] == path for c in old["changes"])]
-                changes.append(
-                    _restore(ledger, path, present, change["before"], [seq] + (older if first else []), change["created_folders"], change["info"])
-                )
+                undoes = [seq] + (older if first else [])
+                folders, info = change["created_folders"], change["info"]
+                changes.append(_restore(ledger, path, present, change["before"], undoes=undoes, folders=folders, info=info))
             return _atomic.run_locked(ledger, changes, dict(about, kind="rollback"))
     except OSError as exc:
         raise _atomic.os_failure(exc, "taking a change back") from exc

@@ -11,12 +11,12 @@ short_description: Change Kata Containers' QEMU configuration safely, and take i
 version_added: 0.1.0
 description:
   - Ensures keys of C([hypervisor.qemu]) for one, several or all QEMU runtimes of a host (Go runtime and runtime-rs), or takes them away again.
-  - The keys are written as one drop-in where that is safe, else edited into the base file, in which every other byte stays. Only the keys that are wanted
-    are owned; nothing else is touched, and running sandboxes go on with what they were started with.
-  - All files change in one transaction, each by one rename of a file that was prepared outside of C(config.d). A file that somebody changed in the meantime
-    is not overwritten. What stood before is kept in a ledger on the host, so that O(state=rolled_back) brings it back byte for byte.
-  - Before anything is written, the merged result is computed by the rules of the runtime that reads it. Afterwards it is read from the disk and computed
-    again; where it is not what was wanted, the transaction is taken back and the task fails.
+  - The keys are written as one drop-in where that is safe, else edited into the base file, in which every other byte stays. Only the keys that are
+    wanted are owned; nothing else is touched, and running sandboxes go on with what they were started with.
+  - All files change in one transaction, each by one rename of a file that was prepared outside of C(config.d). A file that somebody changed in the
+    meantime is not overwritten. What stood before is kept in a ledger on the host, so that O(state=rolled_back) brings it back byte for byte.
+  - Before anything is written, the merged result is computed by the rules of the runtime that reads it. Afterwards it is read from the disk and
+    computed again; where it is not what was wanted, the transaction is taken back and the task fails.
   - Kata reads its configuration whenever a sandbox is created, so nothing has to be restarted.
 author:
   - The kataops founders (@kataops)
@@ -39,8 +39,8 @@ options:
     description:
       - With V(present), the keys are in effect.
       - With V(absent), what this module wrote is taken out again; what others changed in the same files since stays.
-      - With V(rolled_back), the files are again what they were before the first change of this module that still stands, byte for byte, with their mode,
-        owner and modification time. It reads only the ledger, so it works with a broken configuration too.
+      - With V(rolled_back), the files are again what they were before the first change of this module that still stands, byte for byte, with their
+        mode, owner and modification time. It reads only the ledger, so it works with a broken configuration too.
     type: str
     choices: [present, absent, rolled_back]
     default: present
@@ -54,7 +54,8 @@ options:
   settings:
     description:
       - Further keys of C([hypervisor.qemu]) with their values. They go before what O(engine) and O(qemu_path) give.
-      - The Go runtime refuses a drop-in with a key that its release does not have; such a key is therefore edited into the base file, where it is ignored.
+      - The Go runtime refuses a drop-in with a key that its release does not have; such a key is therefore edited into the base file, where it is
+        ignored.
     type: dict
   qemu_path:
     description: The QEMU binary that the runtimes are to start (the key C(path)).
@@ -99,12 +100,14 @@ options:
     default: auto
   drop_in_name:
     description:
-      - The name of the drop-in. Drop-ins are read in the order of the bytes of their names; kata-deploy owns the names V(10-*), V(20-*), V(30-*) and V(50-*).
+      - The name of the drop-in. Drop-ins are read in the order of the bytes of their names; kata-deploy owns the names V(10-*), V(20-*), V(30-*)
+        and V(50-*).
     type: str
     default: 60-kataops-aio.toml
   force:
     description:
-      - With O(state=rolled_back), takes back also a file that somebody changed since; with O(state=absent), removes a drop-in of our name that is not ours.
+      - With O(state=rolled_back), takes back also a file that somebody changed since; with O(state=absent), removes a drop-in of our name that is
+        not ours.
       - What is lost by that is kept in the ledger.
     type: bool
     default: false

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From what a user wants of Kata's configuration to the files that have to change. Pure. PRIVATE to kataops.aio.
 
-``ledger`` is what the host half tells of our changes that still stand: ``{path: {before, after, created, info}}`` with STATEs of the ledger and the ``info``
-that was recorded: ``{runtimes: [{id, handlers}], method, keys, edits}``.
+``ledger`` is what the host half tells of our changes that still stand: ``{path: {before, after, created, info}}`` with STATEs of the ledger and the
+``info`` that was recorded: ``{runtimes: [{id, handlers}], method, keys, edits}``.
 """
 
 from __future__ import annotations
@@ -167,15 +167,13 @@ class Change:
 
     def as_request(self) -> Data:
         """What the host half wants to be given."""
-        content = None if self.new is None else base64.b64encode(self.new).decode()
         return {
             "path": self.path,
             "expected_sha256": self.expected_sha256,
-            "content_b64": content,
-            "mode": None,
-            "uid": None,
-            "gid": None,
+            "content_b64": None if self.new is None else base64.b64encode(self.new).decode(),
             "info": self.info,
+            "whole_file": self.info["method"] == "drop_in",
+            "remove_folders": self.remove_folders,
         }
 
 
@@ -200,8 +198,8 @@ def _standing(ledger: Data, path: str) -> Data | None:
 def files_to_write(kata: Data, ledger: Data, wanted: list[Wish]) -> dict[str, Data]:
     """The files whose content has to be looked at or changed, by path: ``{kind: drop_in | base_file, members, keys, present: bool}``.
 
-    Empty where everything stands as it should. ``keys`` is empty where the file is to have none of ours (any more). A drop-in is not written where the keys
-    are in effect without it.
+    Empty where everything stands as it should. ``keys`` is empty where the file is to have none of ours (any more). A drop-in is not written where
+    the keys are in effect without it.
     """
     found: dict[str, Data] = {}
     for folder in sorted({preview.real_folder(kata, wish.folder) for wish in wanted}):

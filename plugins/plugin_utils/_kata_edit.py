@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Lossless editing of Kata's base files, and the text of a drop-in. PRIVATE to kataops.aio.
 
-tomlkit does the editing; what it did is then proved: the new text has to mean the old one but for the owned keys, and no line may differ but those that were
-asked for. A file for which that does not hold is refused.
+tomlkit does the editing; what it did is then proved: the new text has to mean the old one but for the owned keys, and no line may differ but those
+that were asked for. A file for which that does not hold is refused.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def decode(content: bytes, where: str) -> str:
 def set_keys(text: str, table: str, keys: dict[str, t.Any], runtimes: t.Iterable[str | None], where: str) -> tuple[str, list[Edit]]:
     """Set ``keys`` in ``[hypervisor.<table>]`` of a base file.
 
-    An existing key keeps its place, spelling and comment. A missing one comes right after the comment in which it stands commented out, else after its
-    nearest relatives in the table. The Go runtime takes keys in any letter case, so there every spelling that occurs gets the value; runtime-rs takes the
-    exact spelling only.
+    An existing key keeps its place, spelling and comment. A missing one comes right after the comment in which it stands commented out, else after
+    its nearest relatives in the table. The Go runtime takes keys in any letter case, so there every spelling that occurs gets the value; runtime-rs
+    takes the exact spelling only.
 
     :arg runtimes: the runtimes that read the file: ``go``, ``rs`` (None counts as both).
     :returns: ``(new text, edits)``; an edit is ``{key, spelling, old, new}`` with values as TOML texts, ``old`` None where the key was not there.
