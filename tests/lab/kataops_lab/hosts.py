@@ -95,9 +95,7 @@ def up(host, *, suite="bookworm", base=None, mounts=(), groups=(), fresh=False):
         )  # fmt: skip
     podman("exec", "-i", container(host), "sh", "-c", "umask 077; mkdir -p /root/.ssh; cat >/root/.ssh/authorized_keys",
            stdin=key().with_suffix(".pub").read_text())  # fmt: skip
-    state = podman("exec", container(host), "systemctl", "is-system-running", "--wait", check=False, timeout=120).stdout.strip()
-    if state not in ("running", "degraded"):
-        raise LabError(f"host {host} did not start: systemd says '{state}'. See: podman --runtime runc logs {container(host)}")
+    wait_for_systemd(host)
     wait_for_ssh(address(host))
     return address(host)
 
@@ -108,6 +106,18 @@ def address(host):
             return entry["address"]
     running = ", ".join(entry["host"] for entry in listed() if entry["running"]) or "none"
     raise LabError(f"host '{host}' is not up; up are: {running}. Start it: tests/lab/lab up {host}")
+
+
+def wait_for_systemd(host, seconds=120):
+    """Waits for the end of the boot. For its first moments systemd does not answer at all."""
+    deadline = time.monotonic() + seconds
+    while True:
+        state = podman("exec", container(host), "systemctl", "is-system-running", "--wait", check=False, timeout=seconds).stdout.strip()
+        if state in ("running", "degraded"):
+            return
+        if time.monotonic() > deadline:
+            raise LabError(f"host {host} did not start within {seconds} s: systemd says '{state}'. See: podman --runtime runc logs {container(host)}")
+        time.sleep(0.1)
 
 
 def wait_for_ssh(where, seconds=30):
