@@ -161,6 +161,8 @@ class ActionModule(ActionBase):
 
     def _roll_back(self) -> Data:
         args = self._args
+        if args["transaction"] is not None:
+            return self._undo(args["transaction"])
         done = self._host("rollback", names=args["runtimes"], force=args["force"])
         files = done["files"]
         result: Data = {
@@ -177,6 +179,16 @@ class ActionModule(ActionBase):
             result["diff"] = [
                 {"before_header": file["path"], "after_header": file["path"], "before": file["before"], "after": file["after"]} for file in files
             ]
+        return result
+
+    def _undo(self, seq: int) -> Data:
+        """Take back one transaction, as after a check that failed."""
+        result: Data = {"changed": True, "runtimes": [], "files": [], "notes": [], "transaction": None, "recovered": []}
+        if not self._task.check_mode:
+            done = self._host("undo", seq=seq)
+            result["transaction"] = done["seq"]
+            if done.get("warnings"):
+                result["warnings"] = done["warnings"]
         return result
 
 
@@ -198,6 +210,8 @@ def check_arguments(args: Data) -> None:
         path = part["qemu_path"]
         if path is not None and not posixpath.isabs(path):
             raise AioError("this is no absolute path", "qemu_path: %s" % path, remedy="give the path that QEMU has on the host")
+    if args["transaction"] is not None and (args["state"] != "rolled_back" or args["runtimes"]):
+        raise AioError("a transaction is only taken back, and wholly", "transaction: %d" % args["transaction"], "state: rolled_back without runtimes")
     if args["state"] != "present":
         return
     if args["per_runtime"] and args["runtimes"]:

@@ -111,6 +111,11 @@ options:
       - What is lost by that is kept in the ledger.
     type: bool
     default: false
+  transaction:
+    description:
+      - With O(state=rolled_back), takes back only this transaction (RV(transaction) of the task that made the change); those before it stay applied.
+      - Without it, everything of this module is taken back.
+    type: int
   state_dir:
     description: The folder of the ledger.
     type: path
@@ -254,6 +259,7 @@ ARGUMENT_SPEC = {
     "method": {"type": "str", "choices": METHODS, "default": "auto"},
     "drop_in_name": {"type": "str", "default": "60-kataops-aio.toml"},
     "force": {"type": "bool", "default": False},
+    "transaction": {"type": "int"},
     "state_dir": {"type": "path", "default": "/var/lib/kataops-aio"},
     "containerd_configs": {"type": "list", "elements": "path", "default": []},
     "host_request": {"type": "dict"},

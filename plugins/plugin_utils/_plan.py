@@ -19,6 +19,9 @@ ROADS = ("configuration", "reuse", "replace", "rebuild")
 
 EVENTS_PER_CONTEXT = 1024
 
+#: As ``qemu_path``: the binary of the tree that the stage phase brings, whose path is known only then.
+STAGED = ""
+
 Data = t.Dict[str, t.Any]
 
 
@@ -80,11 +83,11 @@ def best_engine(runtime: Data, qemu: Data | None, observations: Data) -> str | N
 
 
 def _runtime_plan(runtime: Data, observations: Data, policy: Data) -> Data:
-    """``{runtime, engine, road, qemu_path, reason}`` for one runtime that needs something."""
+    """``{runtime, engine, road, qemu_path, reason, keys, notes}`` for one runtime that needs something."""
     engine = target_engine(runtime, observations, policy)
     path = runtime["values"]["path"]
     qemu = qemu_of(observations, path)
-    plan: Data = {"runtime": runtime["id"], "engine": engine, "qemu_path": None, "road": None, "reason": None}
+    plan: Data = {"runtime": runtime["id"], "engine": engine, "road": None, "qemu_path": None, "reason": None, "keys": {}, "notes": []}
     if not can_use(runtime, engine):
         plan["reason"] = "%s %s cannot use %s" % (runtime["runtime"] or "this runtime", runtime["release"] or "(release unknown)", engine)
     elif not storage_allows(engine, observations):
@@ -97,9 +100,9 @@ def _runtime_plan(runtime: Data, observations: Data, policy: Data) -> Data:
             if road == "reuse" and reuse is not None:
                 return dict(plan, road=road, qemu_path=reuse["path"], reason="%s has %s and all that Kata needs" % (reuse["path"], engine))
             if road == "replace" and policy.get("artifact"):
-                return dict(plan, road=road, reason="an artifact is given: %s" % policy["artifact"])
+                return dict(plan, road=road, qemu_path=STAGED, reason="an artifact is given: %s" % policy["artifact"])
             if road == "rebuild":
-                return dict(plan, road=road, reason="no QEMU of this host has %s and all that Kata needs" % engine)
+                return dict(plan, road=road, qemu_path=STAGED, reason="no QEMU of this host has %s and all that Kata needs" % engine)
         plan["reason"] = "none of the allowed roads (%s) leads to %s" % (", ".join(policy["roads"]), engine)
     instead = best_engine(runtime, qemu, observations)
     if policy["fall_back"] and instead is not None:
@@ -124,13 +127,13 @@ def make_plan(observations: Data, runtimes: list[Data], assessment: Data, policy
 
     settings = []
     for plan in plans:
-        if plan["road"] in (None, "impossible"):
+        if plan["road"] == "impossible":
             continue
         runtime = by_id[plan["runtime"]]
-        keys, notes = wanted_keys(plan["engine"], runtime["runtime"], runtime["release"], plan["qemu_path"])
-        effective = all(runtime["values"].get(key) == value for key, value in keys.items())
-        if plan["road"] in ("replace", "rebuild") or not effective:
-            settings.append({"runtime": plan["runtime"], "engine": plan["engine"], "keys": keys, "method": policy["method"], "notes": notes})
+        plan["keys"], plan["notes"] = wanted_keys(plan["engine"], runtime["runtime"], runtime["release"], plan["qemu_path"] or None)
+        effective = all(runtime["values"].get(key) == value for key, value in plan["keys"].items())
+        if plan["qemu_path"] == STAGED or not effective:
+            settings.append({"runtimes": [plan["runtime"]], "engine": plan["engine"], "qemu_path": plan["qemu_path"], "method": policy["method"]})
 
     roads = [p["road"] for p in plans]
     order = ("impossible", "rebuild", "replace", "reuse", "fall_back", "configuration")
@@ -139,14 +142,13 @@ def make_plan(observations: Data, runtimes: list[Data], assessment: Data, policy
         road, settings = "impossible", []
     native = [by_id[p["runtime"]] for p in plans if p["engine"] == "native"]
     limits = _limits(observations, native, policy) if road != "impossible" else None
-    chosen = next((p for p in plans if p["road"] == "reuse"), None)
     return {
         "needed": bool(plans or blocked),
         "road": road,
         "reasons": reasons,
-        "runtimes": [{k: p[k] for k in ("runtime", "engine", "road", "reason")} for p in plans],
-        "qemu": {"path": chosen["qemu_path"]} if chosen else None,
-        "engine": next((p["engine"] for p in plans if p["road"] not in (None, "impossible")), None),
+        "runtimes": plans,
+        "qemu": _qemu_to_stage(plans) if road != "impossible" else None,
+        "engine": next((p["engine"] for p in plans if p["road"] != "impossible"), None),
         "limits": limits,
         "settings": settings,
     }
@@ -161,3 +163,11 @@ def _limits(observations: Data, native: list[Data], policy: Data) -> Data | None
     if aio["free"] >= need:
         return None
     return {"aio_max_nr": max(policy["aio_max_nr"], aio["max_nr"], aio["nr"] + need)}
+
+
+def _qemu_to_stage(plans: list[Data]) -> Data | None:
+    """The QEMU to stage and prove, as the role qemu takes it: a tree where any runtime needs one, else the binary that is reused."""
+    if any(p["qemu_path"] == STAGED for p in plans):
+        return {"source": "artifact", "path": None}
+    reused = next((p["qemu_path"] for p in plans if p["road"] == "reuse"), None)
+    return {"source": "existing", "path": reused} if reused else None

@@ -52,12 +52,14 @@ def test_roads(name, observations, changes, road, path):
 
 def test_the_keys_of_the_go_runtime_come_together():
     made = plan(o.runtime(values=CACHE_OFF), o.observations())
-    assert [s["keys"] for s in made["settings"]] == [NATIVE_KEYS]
+    assert [r["keys"] for r in made["runtimes"]] == [NATIVE_KEYS]
+    assert made["settings"] == [{"runtimes": [o.CONFIG], "engine": "native", "qemu_path": None, "method": "auto"}]
 
 
 def test_reuse_names_the_path_in_the_same_settings():
     made = plan(o.runtime(values=CACHE_OFF), o.observations([BROKEN, DEBIAN]))
-    assert made["settings"][0]["keys"] == dict(NATIVE_KEYS, path=DEBIAN["path"])
+    assert made["runtimes"][0]["keys"] == dict(NATIVE_KEYS, path=DEBIAN["path"])
+    assert made["settings"][0]["qemu_path"] == DEBIAN["path"]
 
 
 def test_io_uring_that_the_kernel_refuses_becomes_native():
