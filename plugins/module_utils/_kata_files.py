@@ -16,15 +16,19 @@ import hashlib
 import json
 import os
 import posixpath
+import re
 import stat
 import zlib
 
 MAX_FILE = 1024 * 1024          # bytes that are read of one file
 MAX_DOCUMENTS = 1024            # documents of one host
+MAX_READ = 64 * 1024 * 1024     # bytes that are read of all files together
 MAX_TEXT = 8 * 1024 * 1024      # characters that travel, before they are compressed
 MAX_ENTRIES = 4096              # names that are taken of one folder
+NO_CONFIGURATION = ("/proc/", "/sys/", "/dev/")     # reading there may do something; only a misled pattern leads there
 MAX_LINKS = 40                  # symbolic links in one path (the kernel's own limit)
 
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")     # what TOML forbids in comments
 _KINDS = (
     (stat.S_ISREG, "regular"), (stat.S_ISDIR, "directory"), (stat.S_ISLNK, "symlink"), (stat.S_ISFIFO, "fifo"), (stat.S_ISSOCK, "socket"),
     (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"),
@@ -56,9 +60,9 @@ def strip_text(data):
         return text, None
     lines = text.split("\n")
     for number, line in enumerate(lines):
-        bare = line[:-1] if line.endswith("\r") else line
+        bare = line[:-1] if line.endswith("\r") and number < len(lines) - 1 else line     # a return is a line's end only before a newline
         inner = bare.strip(" \t")
-        if not inner or (inner[0] == "#" and all(char == "\t" or (char >= " " and char != "\x7f") for char in bare)):
+        if not inner or (inner[0] == "#" and not _CONTROL.search(bare)):
             lines[number] = ""
     return "\n".join(lines), None
 
@@ -208,6 +212,7 @@ class Documents:
         self.limits = []
         self._texts = {}
         self._size = 0
+        self._read = 0
         self._names = {}
 
     def add(self, name):
@@ -245,7 +250,7 @@ class Documents:
 
     def packed(self):
         """All texts by the sha256 of their file: JSON, zlib, base64. One text per distinct content."""
-        plain = json.dumps(self._texts, ensure_ascii=True, sort_keys=True).encode("ascii")
+        plain = json.dumps(self._texts, ensure_ascii=True).encode("ascii")     # in reading order: files that are alike stay close together
         return base64.b64encode(zlib.compress(plain, 9)).decode("ascii")
 
     def _limit(self, text):
@@ -261,7 +266,14 @@ class Documents:
         }
 
     def _load(self, name, real):
-        data, info, reason = self.tree.read(real)
+        if real.startswith(NO_CONFIGURATION) or self._read > MAX_READ:
+            info, error = self.tree.lstat(real)
+            data, reason = None, "not a place of configuration" if self._read <= MAX_READ else "more than %d bytes of files" % MAX_READ
+            if self._read > MAX_READ:
+                self._limit(reason)
+        else:
+            data, info, reason = self.tree.read(real)
+            self._read += len(data) if data is not None else 0
         record = self._record(name, kind_of(info.st_mode) if info else "missing", info, reason)
         if data is None:
             return record

@@ -5,7 +5,7 @@
 
 The managed node has only Python 3.8's standard library, hence no TOML parser. These functions are generous on purpose: they take every string that
 could be a path of interest, whatever way of writing TOML it stands in. The controller parses the same texts and decides; what was missed here costs
-a second trip.
+a second trip. All of them take time in proportion to the text: no pattern here may look at the rest of a text from each of its places.
 """
 
 from __future__ import annotations
@@ -13,51 +13,58 @@ from __future__ import annotations
 import posixpath
 import re
 
+MAX_HINTS = 1024                # paths that are taken of one text; what is beyond comes with a second trip
 DEFAULT_QEMU = "/usr/bin/qemu-system-x86_64"   # Go's and runtime-rs' own default for a missing `path` (measured, all releases)
 
-_STRING = re.compile(r'"((?:[^"\\\n]|\\.)*)"|\'([^\'\n]*)\'')
-_HEADER = re.compile(r"^\s*\[+([^\]\n]*)\]")
+_QUOTED = {'"': re.compile(r'"((?:[^"\\]|\\.)*)"'), "'": re.compile(r"'([^']*)'")}
+_QUOTE = re.compile("[\"']")
+_HEADER = re.compile(r"^[ \t]*\[{1,2}([^\[\]]*)\]")
 _PATH_KEY = re.compile(r"""(?ix) (?:^|[{,.\s]) ["']?path["']? \s* = \s* (?: "((?:[^"\\\n]|\\.)*)" | '([^'\n]*)' )""")
-_SHIM_TYPE = re.compile(r"io\.containerd\.(kata[A-Za-z0-9_.-]*)\.v2")
+_SHIM_TYPE = re.compile(r"io\.containerd\.(kata[A-Za-z0-9_.-]{0,128}?)\.v2\b")
 _CONF_FILE = re.compile(r"""(?:^|[\s;&(])KATA_CONF_FILE=(?:"([^"\n]*)"|'([^'\n]*)'|([^\s;&|"']+))""")
-_SHIM_TOKEN = re.compile(r"""(/[^\s"';&|()]*containerd-shim[^\s"';&|()]*)""")
+_SHELL_BREAK = re.compile(r"""[\s"';&|()=]+""")
+_KATA = re.compile(r"(?im)^[ \t]*(?:\[{1,2}[ \t]*)?[\"']?hypervisor\b")
 
 
 def strings(text):
     """Every quoted one-line string of a text, in order. The usual escapes are undone."""
     found = []
-    for match in _STRING.finditer(text):
-        value = match.group(2) if match.group(1) is None else match.group(1)
-        if match.group(1) is not None and "\\" in value:
-            value = value.replace('\\"', '"').replace("\\\\", "\\")
-        found.append(value)
+    for line in text.split("\n"):
+        place, unclosed = 0, ""
+        while True:
+            quote = _QUOTE.search(line, place)
+            if quote is None:
+                break
+            kind = quote.group()
+            match = None if kind in unclosed else _QUOTED[kind].match(line, quote.start())
+            if match is None:
+                unclosed += kind if kind not in unclosed else ""    # no later one of its kind is closed either
+                place = quote.end()
+                continue
+            value = match.group(1)
+            found.append(value.replace('\\"', '"').replace("\\\\", "\\") if kind == '"' and "\\" in value else value)
+            place = match.end()
     return found
 
 
 def toml_paths(text, folder):
     """Paths and patterns that name a TOML file: absolute, those that are relative are taken to be below ``folder``."""
-    found = []
+    found = {}
     for value in strings(text):
-        if "\0" in value or not (value.endswith(".toml") or ("*" in value and "/" in value)):
-            continue
-        if "${" in value or len(value) > 4096:
-            continue
-        path = value if value.startswith("/") else posixpath.join(folder, value)
-        if path not in found:
-            found.append(path)
-    return found
+        if value.endswith((".toml", "/*")) and "\0" not in value and "${" not in value and len(value) <= 4096 and len(found) < MAX_HINTS:
+            found[value if value.startswith("/") else posixpath.join(folder, value)] = None
+    return list(found)
 
 
 def shim_paths(text):
     """Absolute paths that could be a Kata shim or a wrapper of one."""
-    found = []
+    found = {}
     for value in strings(text):
         name = posixpath.basename(value)
-        if value.startswith("/") and "\0" not in value and len(value) <= 4096 and not name.endswith(".toml") and (
-            "containerd-shim" in name or "kata" in name
-        ) and value not in found:
-            found.append(value)
-    return found
+        if value.startswith("/") and ("containerd-shim" in name or "kata" in name) and not name.endswith(".toml") and "\0" not in value:
+            if len(value) <= 4096 and len(found) < MAX_HINTS:
+                found[value] = None
+    return list(found)
 
 
 def shim_names(text):
@@ -67,17 +74,12 @@ def shim_names(text):
 
 def looks_like_kata(text):
     """Could this be a configuration file of Kata?"""
-    return re.search(r"(?im)^\s*\[?\s*[\"']?hypervisor\b", text) is not None
-
-
-def looks_like_cri(text):
-    """Could this be a configuration file of containerd or CRI-O?"""
-    return re.search(r"(?im)^\s*\[*\s*[\"']?(plugins|crio|imports|version)\b", text) is not None
+    return _KATA.search(text) is not None
 
 
 def qemu_paths(text):
     """Absolute paths that a Kata text could name as a QEMU binary. Values of ``path`` in tables of other hypervisors are left out."""
-    found = []
+    found = {}
     header = ""
     for line in text.split("\n"):
         if line.lstrip().startswith("#"):
@@ -85,13 +87,15 @@ def qemu_paths(text):
         match = _HEADER.match(line)
         if match:
             header = match.group(1).lower()
+            if header.count(".") > 1:
+                header = "hypervisor"       # a table below [hypervisor.qemu] has paths of other things
         for match in _PATH_KEY.finditer(line):
             value = match.group(2) if match.group(1) is None else match.group(1)
             where = header + " " + line.lower()
             # A table named after QEMU, or no table to be seen at all; a name that says QEMU is believed anywhere.
-            if value.startswith("/") and ("qemu" in where or "hypervisor" not in header) and value not in found:
-                found.append(value)
-    return found
+            if value.startswith("/") and ("qemu" in where or "hypervisor" not in header) and len(found) < MAX_HINTS:
+                found[value] = None
+    return list(found)
 
 
 def wrapper(text):
@@ -110,8 +114,9 @@ def wrapper(text):
             else:
                 result["kata_conf_file"] = value
                 result["reason"] = None
-        for target in _SHIM_TOKEN.findall(line):
-            result["target"] = target
+        for word in _SHELL_BREAK.split(line):
+            if word.startswith("/") and "containerd-shim" in word:
+                result["target"] = word
     return result
 
 
@@ -119,12 +124,12 @@ def versions_yaml_qemu(text):
     """``assets.hypervisor.qemu.version`` of Kata's ``versions.yaml`` by its indentation, without the leading ``v``; or ``None``."""
     stack = []
     for line in text.split("\n"):
-        match = re.match(r"^( *)([A-Za-z0-9_.-]+):\s*(.*?)\s*$", line)
+        match = re.match(r"^( *)([A-Za-z0-9_.-]+):(.*)$", line)
         if not match:
             continue
         indent = len(match.group(1))
         stack = [level for level in stack if level[0] < indent] + [(indent, match.group(2))]
         if [name for _indent, name in stack] == ["assets", "hypervisor", "qemu", "version"]:
-            version = re.match(r"""^["']?v?([0-9]+(?:\.[0-9]+)*(?:-rc[0-9]+)?)""", match.group(3))
+            version = re.match(r"""^["']?v?([0-9]+(?:\.[0-9]+)*(?:-rc[0-9]+)?)""", match.group(3).strip())
             return version.group(1) if version else None
     return None

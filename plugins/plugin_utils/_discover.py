@@ -34,6 +34,9 @@ DEFAULTS = {
     "enable_iothreads": False, "enable_guest_swap": False, "enable_annotations": [], "valid_hypervisor_paths": [], "firmware": "",
 }
 
+# The values that a runtime keeps: what judging and planning look at, and whatever a drop-in sets. All others stay on the host.
+KEPT = frozenset(DEFAULTS) | {"block_device_aio", "image", "indep_iothreads", "initrd", "kernel", "machine_type", "rootless", "shared_fs"}
+
 _BASE_NAME = re.compile(r"configuration.*\.toml$")
 
 
@@ -84,13 +87,21 @@ def _bases_beside(host, folder):
     )
 
 
+def _base_alone(host, real, runtime, release=None):
+    """A base file by a runtime's rules, without drop-ins."""
+    key = (real, runtime, release)
+    if key not in host.memo:
+        host.memo[key] = kata_toml.effective(host.source(real), (), runtime, release)
+    return host.memo[key]
+
+
 def _hypervisors_of(host, real):
-    return kata_toml.effective(host.source(real))["hypervisors"]
+    return _base_alone(host, real, "go")["hypervisors"]
 
 
 def _is_rs(host, real):
     """Is this a configuration file of runtime-rs, by its place or by the key that only its files have?"""
-    table = kata_toml.effective(host.source(real), (), "rs")["document"].get("runtime")
+    table = _base_alone(host, real, "rs")["document"].get("runtime")
     return "/runtime-rs/" in real or (isinstance(table, dict) and "hypervisor_name" in table)
 
 
@@ -112,8 +123,9 @@ def _drop_in_unsafe(host, runtime, base_values, rules):
         return "Kata's release is unknown, and nothing shows that it reads config.d and knows block_device_aio"
     others = [real for real in directory["shared_with"] if _hypervisors_of(host, real) != ["qemu"]] if rules == "go" else []
     if others:
+        names = ", ".join(posixpath.basename(real) for real in others[:3]) + (" and %d more" % (len(others) - 3) if len(others) > 3 else "")
         return "%s is shared with base files that are not QEMU's (%s): the Go runtime would take one of two hypervisors at random" % (
-            directory["path"], ", ".join(posixpath.basename(real) for real in others))
+            directory["path"], names)
     return None
 
 
@@ -126,7 +138,8 @@ def _runtime(host, found):
     sources = _drop_in_sources(host, folder)
     kind = found["kind"] or "go"
     merged = kata_toml.effective(host.source(path), sources, kind, found["release"])
-    values, origins = dict(merged["values"]), dict(merged["sources"])
+    values = {key: value for key, value in merged["values"].items() if key in KEPT or merged["sources"][key] != path}
+    origins = {key: merged["sources"][key] for key in values}
     if merged["hypervisor"] == "qemu":
         for key, value in _defaults(kind, found["release"]).items():
             if key not in values:
@@ -155,7 +168,7 @@ def _runtime(host, found):
         "sources": origins,
         "problems": problems,
         "refused": merged["refused"] or any(problem["code"] in ("config_dir_not_a_folder", "kata_conf_file_rejected") for problem in problems),
-    }, kata_toml.effective(host.source(path), (), kind, found["release"])["values"]
+    }, _base_alone(host, path, kind, found["release"])["values"]
 
 
 def _with_handlers(host, wanted):

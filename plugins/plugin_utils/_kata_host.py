@@ -26,6 +26,7 @@ class Host:
         self.documents = kata["documents"]
         self.texts = unpack(kata["texts_z"])
         self.absent = set(kata["absent"])
+        self.memo = {}              # what was computed of a document, by whoever computed it
         self._real = {}
         for real, document in self.documents.items():
             self._real.update(dict.fromkeys([real] + document["names"], real))

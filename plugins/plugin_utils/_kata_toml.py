@@ -122,6 +122,7 @@ class _Merge:
     def __init__(self, runtime, release):
         self.runtime = runtime
         self.release = release
+        self.newer = releases.newer_than_known(release)     # may have keys that we do not know
         self.hypervisors = {}       # name -> {key: value}
         self.sources = {}           # name -> {key: path}
         self.others = {}            # the tables beside [hypervisor.*]
@@ -227,7 +228,7 @@ def _go_drop_in(merge, document, source, base_hypervisors):
         elif section == "agent" and isinstance(value, dict):
             for agent, table in value.items():
                 for key in table if isinstance(table, dict) else ():
-                    if key not in releases.GO_AGENT_KEYS:
+                    if key not in releases.GO_AGENT_KEYS and not merge.newer:
                         merge.add("unknown_key_in_drop_in", path, "agent.%s.%s" % (agent, key))
         if isinstance(value, dict):
             _deep(merge.others.setdefault(section, {}) if isinstance(merge.others.get(section, {}), dict) else {}, value)
@@ -246,9 +247,9 @@ def _go_drop_in(merge, document, source, base_hypervisors):
             continue
         for key, value in table.items():
             since = releases.GO_KEY_SINCE.get(key)
-            if key not in releases.GO_HYPERVISOR_KEYS:
-                hint = "; wanted in lower case" if key.casefold() in releases.GO_HYPERVISOR_KEYS else ""
-                merge.add("unknown_key_in_drop_in", path, "hypervisor.%s.%s%s" % (name, key, hint))
+            other_case = key not in releases.GO_HYPERVISOR_KEYS and key.casefold() in releases.GO_HYPERVISOR_KEYS
+            if other_case or (key not in releases.GO_HYPERVISOR_KEYS and not merge.newer):
+                merge.add("unknown_key_in_drop_in", path, "hypervisor.%s.%s%s" % (name, key, "; wanted in lower case" if other_case else ""))
             elif since and releases.at_least(merge.release, since) is False:
                 merge.add("key_not_in_release", path, "hypervisor.%s.%s came with %s; this is %s" % (name, key, since, merge.release))
             elif merge.check_type(name, key, value, path):

@@ -46,7 +46,8 @@ GO_HYPERVISOR_KEYS = frozenset((
     "virtio_fs_extra_args", "virtio_fs_queue_size",
 ))
 GO_AGENT_KEYS = frozenset((
-    "cdh_api_timeout", "debug_console_enabled", "dial_timeout", "enable_debug", "enable_tracing", "kernel_modules", "launch_process_timeout",
+    "cdh_api_timeout", "debug_console_enabled", "dial_timeout", "enable_debug", "enable_tracing", "kernel_modules",
+    "launch_process_timeout", "visible_cdi_devices",
 ))
 # Keys that came with a release: before it, a Go drop-in that has one is refused.
 GO_KEY_SINCE = {"block_device_aio": "3.0.0"}
@@ -71,10 +72,16 @@ def at_least(release, wanted):
     return None if parsed is None else parsed >= parse_release(wanted)
 
 
+def newer_than_known(release):
+    """Is a release later than any that these facts are of?"""
+    parsed = parse_release(release)
+    return parsed is not None and parsed > parse_release(NEWEST_KNOWN)
+
+
 def qemu_version(release):
     """The QEMU of the static tarball of a release, such as ``"8.2.4"``; ``None`` for an unknown one."""
     parsed = parse_release(release)
-    if parsed is None or parsed > parse_release(NEWEST_KNOWN):
+    if parsed is None or newer_than_known(release):
         return None
     found = None
     for since, version in QEMU_BUMPS:
