@@ -360,18 +360,33 @@ def _remove_empty(folders):
 
 
 def _finish(ledger, entry):
-    """What follows the renames. All is in place by now: a failure here is a warning, and the next run settles the rest."""
-    try:
-        for folder in sorted({os.path.dirname(change["path"]) for change in entry["changes"]}):
-            sync_folder(folder)
-        for change in entry["changes"]:
-            _unlink(change["saved"])
-            _remove_empty(change["remove_folders"])
-        ledger.set_state(entry, "done")
-        ledger.prune()
-    except (OSError, AioError) as exc:
-        return ["the change is in place, but the ledger's entry %d could not be closed: %s; the next run closes it" % (entry["seq"], exc)]
+    """What follows the renames. All is in place by now: a failure here is a caution, and the next run settles the rest."""
+    errors = []
+    for change in entry["changes"]:
+        for work in (_sync_folder_of, _clean_up):
+            try:
+                work(change)
+            except OSError as exc:
+                errors.append(str(exc))
+    if not errors:
+        try:
+            ledger.set_state(entry, "done")
+            ledger.prune()
+        except (OSError, AioError) as exc:
+            errors.append(str(exc))
+    if errors:
+        return ["the change is in place, but the ledger's entry %d could not be closed: %s; the next run closes it" % (entry["seq"], "; ".join(errors))]
     return []
+
+
+def _sync_folder_of(change):
+    with contextlib.suppress(FileNotFoundError):  # our own folder, which went with its last file
+        sync_folder(os.path.dirname(change["path"]))
+
+
+def _clean_up(change):
+    _unlink(change["saved"])
+    _remove_empty(change["remove_folders"])
 
 
 def settle_pending(ledger):
