@@ -179,7 +179,7 @@ def identify(options):
         extra=options["configure_extra"],
         source=source,
         patch_digests=options["patch_digests"],
-        toolchain=toolchain(options["packages"]),
+        toolchain={} if source["kind"] == "kata_static" else toolchain(options["packages"]),
     )
     return {"id": _recipe.tree_id(inputs), "inputs": inputs}
 
@@ -231,7 +231,7 @@ class Build:
                     expected="%d MiB" % (NEEDED_BYTES >> 20),
                     remedy="make room, or set qemu_build_work_dir to another file system",
                 )
-            for name in ("rc", "log", "artifact.json"):
+            for name in ("rc", "log", "checked.json", "artifact.json"):
                 if os.path.exists(self.path(name)):
                     os.unlink(self.path(name))
             work_dir = os.path.dirname(self.folder)
@@ -319,9 +319,10 @@ class Build:
         return self.status()
 
     def check(self):
-        """The finished binary's own answers against what was asked for: ``{engines: {name: outcome}, version, problems}``.
+        """The finished binary's own answers against what was asked for: ``{engines: {name: outcome}, compiled: [names], version, problems}``.
 
-        Each engine is tried by starting the binary; one that the builder's kernel refuses counts as built in, since QEMU said so itself.
+        Each engine is tried by starting the binary; one that the builder's kernel refuses counts as built in, since QEMU said so itself. Of a binary
+        that others built, engines beyond those asked for are welcome.
         """
         inputs = json.loads(self._read("inputs.json") or "null")
         if self._state()[0] != "succeeded" or inputs is None:
@@ -330,14 +331,15 @@ class Build:
         path = os.path.join(tree, "bin", _recipe.binary(inputs["architecture"]))
         found = observe_qemus([path], storage_path=self.folder, timeout=60)[0]
         if found["status"] != "answered":
-            return {"engines": {}, "version": None, "problems": [found["reason"]]}
+            return {"engines": {}, "compiled": [], "version": None, "problems": [found["reason"]]}
+        own = inputs["source"]["kind"] != "kata_static"
         problems = []
         for name in _recipe.ENGINES:
             engine, wanted = found["engines"][name], name in inputs["engines"]
-            if engine["compiled"] is not wanted:
+            if engine["compiled"] is not wanted and (own or wanted):
                 words = {True: "is built in", False: "is not built in", None: "cannot be told"}[engine["compiled"]]
                 problems.append("%s was %s, and %s (%s)" % (name, "asked for" if wanted else "switched off", words, engine["reason"]))
-        if _recipe.is_complete(inputs["configure"]):
+        if not own or _recipe.is_complete(inputs["configure"]):
             missing = (found["devices_missing"] or []) + (found["objects_missing"] or [])
             if missing or found["devices_missing"] is None:
                 problems.append("it lacks what Kata needs: %s" % (", ".join(missing) or "the list of devices cannot be told"))
@@ -348,7 +350,15 @@ class Build:
             problems.append("it does not find its own firmware: %s" % (found["firmware"]["reason"] or ", ".join(elsewhere)))
         if not problems:
             problems = start_machine(path, inputs["architecture"])
-        return {"engines": {name: found["engines"][name]["outcome"] for name in _recipe.ENGINES}, "version": found["version"], "problems": problems}
+        result = {
+            "engines": {name: found["engines"][name]["outcome"] for name in _recipe.ENGINES},
+            "compiled": [name for name in _recipe.ENGINES if found["engines"][name]["compiled"]],
+            "version": found["version"],
+            "problems": problems,
+        }
+        with open(self.path("checked.json"), "w", encoding="utf-8") as handle:
+            json.dump(result, handle)
+        return result
 
     def pack(self):
         """Manifest, bill of materials and archive of a succeeded build: ``{path, sha256, size, manifest}``. Done once."""
@@ -356,8 +366,9 @@ class Build:
         if done:
             return json.loads(done)
         inputs = json.loads(self._read("inputs.json") or "null")
-        if self._state()[0] != "succeeded" or inputs is None or _recipe.tree_id(inputs) != self.id:
-            raise AioError("there is no finished build to pack", where=self.folder, remedy="run the build again")
+        checked = json.loads(self._read("checked.json") or "null")
+        if self._state()[0] != "succeeded" or inputs is None or not checked or checked["problems"] or _recipe.tree_id(inputs) != self.id:
+            raise AioError("there is no finished and checked build to pack", where=self.folder, remedy="run the build again")
         tree = self.path("tree")
         emulator = "bin/%s" % _recipe.binary(inputs["architecture"])
         for name in (_manifest.NAME, _manifest.SBOM):
@@ -367,10 +378,10 @@ class Build:
             tree,
             {
                 "id": self.id,
-                "version": self._read("version"),
+                "version": checked["version"],
                 "architecture": inputs["architecture"],
                 "linkage": inputs["linkage"],
-                "engines": inputs["engines"],
+                "engines": sorted(checked["compiled"]),
                 "source": inputs["source"],
                 "patches": inputs["patches"],
                 "recipe": inputs["recipe"],

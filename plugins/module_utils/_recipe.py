@@ -137,10 +137,44 @@ for name in "${firmware[@]}"; do
 done
 install -D -m 0644 src/COPYING tree/share/doc/qemu/COPYING
 install -m 0644 src/LICENSE tree/share/doc/qemu/LICENSE
-printf '%s\n' "$(cat src/VERSION)" >version
 printf '%s\n' "$SOURCE_DATE_EPOCH" >epoch
 phase done
 """
+
+
+#: The same for the QEMU out of a kata-static tarball: nothing is compiled. Kata's own binary looks for its data below /opt/kata only (from 3.7.0
+#: on), so a wrapper names the tree's, as kata-deploy's own wrapper does for other prefixes.
+KATA_STATIC_SCRIPT = r"""
+set -euo pipefail
+export LC_ALL=C TZ=UTC HOME="$work"
+phase() { printf '@@ %s %s\n' "$(date +%s)" "$1"; }
+cd "$work"
+rm -rf src build tree downloads
+mkdir src
+
+phase source
+echo "$source_sha256  $source_path" | sha256sum --check --quiet
+case "$(head -c 4 "$source_path" | od -An -tx1 | tr -d ' ')" in
+  28b52ffd) unpack=(--use-compress-program 'zstd -d') ;;
+  *) unpack=(--auto-compress) ;;
+esac
+tar --extract "${unpack[@]}" --file "$source_path" --directory src --no-same-owner --no-same-permissions --wildcards \
+  "*opt/kata/bin/$binary" '*opt/kata/share/kata-qemu/qemu/*'
+
+phase tree
+install -D -m 0755 "src/opt/kata/bin/$binary" "tree/libexec/$binary"
+mkdir -p tree/bin "tree/$data_dir"
+printf '#!/bin/sh\nexec "${0%%/*}/../libexec/%s" "$@" -L "${0%%/*}/../%s/"\n' "$binary" "$data_dir" >"tree/bin/$binary"
+chmod 0755 "tree/bin/$binary"
+find src/opt/kata/share/kata-qemu/qemu -maxdepth 1 -type f -exec install -m 0644 -t "tree/$data_dir" {} +
+for name in "${firmware[@]}"; do
+  if [ ! -f "tree/$data_dir/$name" ]; then echo "the tarball has no firmware $name"; exit 1; fi
+done
+stat --format %Y "src/opt/kata/bin/$binary" >epoch
+phase done
+"""
+
+SOURCES = ("distribution", "tarball", "git", "kata_static")
 
 
 def architecture(name):
@@ -203,7 +237,7 @@ def is_complete(configure):
     return set(_KATA) <= set(configure)
 
 
-def compiler_flags(hardening, linkage):
+def compiler_flags(hardening):
     """``(cflags, ldflags)``, each one string. Hardening is that of Kata's own build."""
     cflags = ["-fstack-protector-strong"] if hardening else []
     ldflags = ["-Wl,-z,noexecstack", "-Wl,-z,relro", "-Wl,-z,now"] if hardening else []
@@ -218,19 +252,30 @@ def inputs(*, arch, linkage, engines, minimal, hardening, extra, source, patch_d
     :arg source: ``{kind, name, version, sha256}``; sha256 of the .dsc or tarball, or the commit of a git source.
     :arg toolchain: ``{package: version}`` of the builder's compiler, libraries and firmware.
     """
-    cflags, ldflags = compiler_flags(hardening, linkage)
+    compiled = source["kind"] != "kata_static"
+    cflags, ldflags = compiler_flags(hardening and compiled)
+    if not compiled and (patch_digests or extra or linkage != "static"):
+        raise AioError(
+            "a QEMU out of a kata-static tarball is taken as it is",
+            where="qemu_build_source: kata_static",
+            expected="no patches, no configure_extra and linkage static",
+        )
     return {
-        "recipe": {"revision": REVISION, "script_sha256": hashlib.sha256(SCRIPT.encode()).hexdigest()},
+        "recipe": {"revision": REVISION, "script_sha256": hashlib.sha256(_script_of(source["kind"]).encode()).hexdigest()},
         "architecture": arch,
         "linkage": linkage,
         "engines": sorted(engines),
-        "configure": configure_arguments(arch, linkage, engines, minimal, extra),
+        "configure": configure_arguments(arch, linkage, engines, minimal, extra) if compiled else [],
         "cflags": cflags,
         "ldflags": ldflags,
         "source": {key: source[key] for key in ("kind", "name", "version", "sha256")},
         "patches": list(patch_digests),
-        "toolchain": dict(toolchain),
+        "toolchain": dict(toolchain) if compiled else {},
     }
+
+
+def _script_of(kind):
+    return KATA_STATIC_SCRIPT if kind == "kata_static" else SCRIPT
 
 
 def digest(build_inputs):
@@ -241,6 +286,8 @@ def digest(build_inputs):
 def tree_id(build_inputs):
     """``qemu-<version>-<arch>-<linkage>-<digest12>``; the version is the source's (a Debian one without its epoch)."""
     version = re.sub(r"^\d+:", "", build_inputs["source"]["version"])
+    if build_inputs["source"]["kind"] == "kata_static":
+        version = "kata-" + version
     version = re.sub(r"[^A-Za-z0-9.+_-]", "-", version)
     return "qemu-%s-%s-%s-%s" % (version, build_inputs["architecture"], build_inputs["linkage"], digest(build_inputs)[:12])
 
@@ -280,7 +327,7 @@ def script(build_inputs, work, cache, *, source_path=None, patches=(), apt_optio
     lines = ["#!/usr/bin/env bash", "# Builds %s" % identity]
     lines += ["%s=%s" % (name, shlex.quote(value)) for name, value in sorted(scalars.items())]
     lines += ["%s=(%s)" % (name, " ".join(shlex.quote(value) for value in values)) for name, values in sorted(arrays.items())]
-    return "\n".join(lines) + "\n" + SCRIPT
+    return "\n".join(lines) + "\n" + _script_of(source["kind"])
 
 
 _PHASE = re.compile(r"^@@ (\d+) (\w+)$", re.MULTILINE)

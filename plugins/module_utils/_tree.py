@@ -219,6 +219,18 @@ class Archive:
             raise self._wrong("%s with other contents than its manifest says (sha256 %s)" % (entry["path"], digest.hexdigest()))
 
 
+def check_engines(manifest, engines, where):
+    """Whether the engines that are asked for are compiled in, told by the manifest alone; AioError where one is not."""
+    missing = [engine for engine in engines if engine not in manifest["engines"]]
+    if missing:
+        raise AioError(
+            "the QEMU in it was built without %s" % " and ".join(missing),
+            where=where,
+            expected="a QEMU with %s" % " and ".join(engines),
+            remedy="build it again with qemu_build_engines naming them",
+        )
+
+
 def check_fit(manifest, folder, engines=(), where="the artifact"):
     """Whether a tree can serve on this host, told by its manifest alone.
 
@@ -232,14 +244,7 @@ def check_fit(manifest, folder, engines=(), where="the artifact"):
             expected=os.uname().machine,
             remedy="give this host the artifact of its own architecture",
         )
-    missing = [engine for engine in engines if engine not in manifest["engines"]]
-    if missing:
-        raise AioError(
-            "the QEMU in it was built without %s" % " and ".join(missing),
-            where=where,
-            expected="a QEMU with %s" % " and ".join(engines),
-            remedy="build it again with qemu_build_engines naming them",
-        )
+    check_engines(manifest, engines, where)
     prefix = manifest.get("prefix")
     home = os.path.join(folder, manifest["id"])
     if prefix and prefix != home:

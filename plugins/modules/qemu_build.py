@@ -38,8 +38,9 @@ options:
           - V(distribution) is the source package of the builder's distribution (apt).
           - V(tarball) is an official release tarball that lies on the builder.
           - V(git) is one commit of a git repository.
+          - V(kata_static) is a C(kata-static) release tarball that lies on the builder. Only its QEMU and firmware are taken, nothing is compiled.
         type: str
-        choices: [distribution, tarball, git]
+        choices: [distribution, tarball, git, kata_static]
         required: true
       name:
         description: Name of the source package (V(qemu) if not given), the tarball's file name, or the git repository's URL.
@@ -258,7 +259,7 @@ ARGUMENT_SPEC = {
         "type": "dict",
         "required": True,
         "options": {
-            "kind": {"type": "str", "choices": ["distribution", "tarball", "git"], "required": True},
+            "kind": {"type": "str", "choices": ["distribution", "tarball", "git", "kata_static"], "required": True},
             "name": {"type": "str"},
             "version": {"type": "str"},
             "sha256": {"type": "str"},

@@ -21,18 +21,26 @@ description:
 options:
   state:
     description:
-      - V(present) makes the tree of O(archive) or O(url) stand there. A whole tree that is there already is left alone, and then nothing is fetched.
+      - V(present) makes the tree of O(src), O(archive) or O(url) stand there. A whole tree that is there already is left alone, and then nothing is fetched.
         A damaged one is mended, file by file.
       - V(verified) only checks the tree O(id) and fails where it is missing or differs from its manifest.
       - V(queried) tells whether the tree O(id) is there and whole. It never fails for that.
       - V(absent) takes the tree O(id) away. It fails where something still uses it.
       - V(pruned) takes away all trees that are neither in O(keep) nor in use.
+      - V(in_place) makes the file O(target) be the QEMU of the tree O(id), by the rename of a new file. The old one is kept beside it.
+      - V(taken_back) brings back what V(in_place) replaced, at O(target) or everywhere. What somebody else wrote there since is left alone.
     type: str
-    choices: [present, verified, queried, absent, pruned]
+    choices: [present, verified, queried, absent, pruned, in_place, taken_back]
     default: present
   id:
-    description: The tree's id. Obligatory but with O(state=pruned), and with O(state=present) where O(archive) tells it.
+    description:
+      - The tree's id. Obligatory but with O(state=pruned) and O(state=taken_back), and with O(state=present) where O(archive) tells it.
     type: str
+  src:
+    description:
+      - The artifact on the controller. It is checked there and sent only to a host that lacks its tree. O(id) is then not needed.
+      - The SHA-256 is taken from the checksum file beside it where O(sha256) is not given.
+    type: path
   archive:
     description: The artifact on the host.
     type: path
@@ -55,6 +63,9 @@ options:
     description: The folder of trees.
     type: path
     default: /opt/kataops/qemu
+  target:
+    description: The file of a Kata installation that O(state=in_place) replaces.
+    type: path
   keep:
     description: Ids that O(state=pruned) leaves in any case.
     type: list
@@ -93,6 +104,11 @@ seealso:
 """
 
 EXAMPLES = r"""
+- name: Bring an artifact of the controller to the host, if it lacks the tree
+  kataops.aio.qemu_tree:
+    src: ~/.cache/kataops-aio/artifacts/qemu-8.2.4-x86_64-static-0a1b2c3d4e5f.tar.xz
+    engines: [native]
+
 - name: Unpack an artifact that was copied to the host
   kataops.aio.qemu_tree:
     archive: /var/tmp/qemu-8.2.4-x86_64-static-0a1b2c3d4e5f.tar.xz
@@ -118,11 +134,11 @@ EXAMPLES = r"""
 RETURN = r"""
 id:
   description: The tree's id.
-  returned: but with O(state=pruned)
+  returned: but with O(state=pruned) and O(state=taken_back)
   type: str
 folder:
   description: The tree's folder.
-  returned: but with O(state=pruned)
+  returned: but with O(state=pruned) and O(state=taken_back)
   type: str
 binary:
   description: Path of the QEMU in it; V(null) where there is no whole tree.
@@ -177,6 +193,32 @@ kept:
   description: The trees that were left, by id, each with the reasons.
   returned: with O(state=pruned)
   type: dict
+replaced:
+  description: What became of the file that was replaced.
+  returned: with O(state=in_place)
+  type: dict
+  contains:
+    target:
+      description: The real path of the file.
+      type: str
+    saved:
+      description: Where the old file is kept.
+      type: str
+    before:
+      description: SHA-256 of the old file.
+      type: str
+    after:
+      description: SHA-256 of the new file.
+      type: str
+restored:
+  description: Files that were brought back.
+  returned: with O(state=taken_back)
+  type: list
+  elements: str
+left:
+  description: Files that were left as they are, each with the reason.
+  returned: with O(state=taken_back)
+  type: dict
 """
 
 import os
@@ -184,19 +226,21 @@ import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import fetch_url
-from ansible_collections.kataops.aio.plugins.module_utils import _manifest, _tree
+from ansible_collections.kataops.aio.plugins.module_utils import _in_place, _manifest, _tree
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.module_utils._tree_use import users
 
 ARGUMENT_SPEC = {
-    "state": {"type": "str", "choices": ["present", "verified", "queried", "absent", "pruned"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "verified", "queried", "absent", "pruned", "in_place", "taken_back"], "default": "present"},
     "id": {"type": "str"},
+    "src": {"type": "path"},
     "archive": {"type": "path"},
     "url": {"type": "str"},
     "sha256": {"type": "str"},
     "manifest_sha256": {"type": "str"},
     "engines": {"type": "list", "elements": "str", "choices": ["native", "io_uring"], "default": []},
     "trees_dir": {"type": "path", "default": _tree.DEFAULT_FOLDER},
+    "target": {"type": "path"},
     "keep": {"type": "list", "elements": "str", "default": []},
     "config_paths": {"type": "list", "elements": "path", "default": []},
     "state_dir": {"type": "path", "default": "/var/lib/kataops-aio"},
@@ -329,19 +373,40 @@ def pruned(module):
     return {"changed": bool(removed), "removed": removed, "kept": kept}
 
 
-STATES = {"present": present, "verified": verified, "queried": queried, "absent": absent, "pruned": pruned}
+def in_place(module):
+    verified(module)
+    params = module.params
+    tree = os.path.join(params["trees_dir"], params["id"])
+    replaced = _in_place.place(tree, params["target"], params["state_dir"], module.check_mode)
+    return {"changed": replaced.pop("changed"), "id": params["id"], "folder": tree, "replaced": replaced}
+
+
+def taken_back(module):
+    return _in_place.take_back(module.params["state_dir"], module.params["target"], module.check_mode)
+
+
+STATES = {
+    "present": present,
+    "verified": verified,
+    "queried": queried,
+    "absent": absent,
+    "pruned": pruned,
+    "in_place": in_place,
+    "taken_back": taken_back,
+}
 
 
 def main():
     module = AnsibleModule(
         argument_spec=ARGUMENT_SPEC,
         required_if=[
-            ("state", "present", ("archive", "url"), True),
+            ("state", "present", ("src", "archive", "url"), True),
             ("state", "verified", ("id",)),
             ("state", "queried", ("id",)),
             ("state", "absent", ("id",)),
+            ("state", "in_place", ("id", "target")),
         ],
-        mutually_exclusive=[("archive", "url")],
+        mutually_exclusive=[("src", "archive", "url")],
         required_by={"url": ("sha256", "id")},
         supports_check_mode=True,
     )
@@ -358,7 +423,17 @@ def main():
 
 
 def difference(params, before, result):
-    """The trees before and after, one a line; a mended one with what was wrong with it."""
+    """The trees before and after, one a line; a mended one with what was wrong with it. Of a replaced file, its SHA-256."""
+    if params["state"] == "in_place":
+        found = result["replaced"]
+        return {
+            "before_header": found["target"],
+            "after_header": found["target"],
+            "before": "sha256 %s\n" % found["before"],
+            "after": "sha256 %s\n" % found["after"],
+        }
+    if params["state"] == "taken_back":
+        return {"before": "".join("replaced: %s\n" % path for path in result["restored"]), "after": ""}
     gone = set(result.get("removed", [])) | ({result["id"]} if params["state"] == "absent" else set())
     after = (set(before) - gone) | ({result["id"]} if params["state"] == "present" else set())
     lines = ["%s: %s" % (result["id"], problem) for problem in result.get("repaired", [])]
