@@ -41,8 +41,8 @@ def blockdev_request(runtime, node, filename, *, is_device, engine, cache_set, c
     ``block_device_cache_direct``; ``block_device_cache_set`` is not looked at.
 
     :returns: ``(arguments, deviation)``; ``deviation`` is None, or says how they differ from Kata's own. Go with ``cache_set``
-        sends ``host_device`` for
-        a regular file too, which QEMU always refuses (F6); here ``file`` is sent instead, since the file only stands for a block device.
+        sends ``host_device`` for a regular file too, which QEMU always refuses (F6); here ``file`` is sent instead, since the file only stands for a
+        block device.
     """
     inner = {"driver": "host_device" if is_device else "file", "filename": filename, "aio": engine}
     outer = {"driver": "raw", "node-name": node, "read-only": False}

@@ -294,9 +294,8 @@ class _Observation:
             found["needs_direct"] = True
             found["compiled"] = True
         elif meaning.compiled is not None and found["compiled"] is None:
-            found["compiled"] = meaning.compiled
-            if meaning.compiled is False or storage_reason is not None:
-                found.update(outcome=meaning.outcome, cause=meaning.cause, reason=meaning.reason, usable=False)
+            # The kernel's refusal stands above the storage's: it is so on every storage.
+            found.update(compiled=meaning.compiled, outcome=meaning.outcome, cause=meaning.cause, reason=meaning.reason, usable=False)
 
     def _try(self, found, engine, direct, write=None):
         """One blockdev-add, where wanted one I/O, one blockdev-del.

@@ -129,8 +129,13 @@ def parse_wrapper(text):
                     variables[match.group(1)] = _expand(match.group(2), variables)
             continue
         expanded = [_expand(word, variables) for word in rest]
-        programs = [word for word in expanded if word.startswith("/") and "$" not in word and "`" not in word]
-        ours = [word for word in programs if "qemu" in os.path.basename(word) and not word.endswith("/") and not os.path.isdir(word)]
+        # What follows an option is its value (a folder of firmware or libraries).
+        programs = [
+            word
+            for number, word in enumerate(expanded)
+            if word.startswith("/") and "$" not in word and "`" not in word and not (number and expanded[number - 1].startswith("-"))
+        ]
+        ours = [word for word in programs if "qemu" in os.path.basename(word)]
         if not ours and not ("$@" in expanded or "$*" in expanded or "${@}" in expanded):
             continue
         if not ours:

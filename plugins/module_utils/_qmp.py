@@ -15,7 +15,9 @@ from ansible_collections.kataops.aio.plugins.module_utils._errors import AioErro
 
 # The schema of a full QEMU, the longest answer there is, has about 0.3 MB.
 MAX_LINE = 8 * 1024 * 1024
+# How much other text is kept, and how much is borne in all: the monitor's qemu-io prints about 100 bytes a time.
 MAX_NOISE = 64 * 1024
+MAX_NOISE_IN_ALL = 1024 * 1024
 
 _MESSAGE_KEYS = ("QMP", "return", "error", "event")
 
@@ -37,18 +39,20 @@ Answer.__doc__ = (
 class QmpReader:
     """Turns bytes into QMP messages. Pure: :meth:`feed` bytes, take what comes out.
 
-    Memory is bounded: a line over :data:`MAX_LINE` bytes raises, noise over :data:`MAX_NOISE` bytes is cut.
+    Memory and time are bounded: a line over :data:`MAX_LINE` bytes raises, noise over :data:`MAX_NOISE` bytes is cut, and noise over
+    :data:`MAX_NOISE_IN_ALL` bytes raises.
     """
 
     def __init__(self):
         self._rest = bytearray()
         self._scanned = 0
         self._noise = bytearray()
+        self._noise_in_all = 0
 
     def feed(self, data):
         """Take bytes; return the messages (dicts) that are complete now.
 
-        :raises QmpError: ``unintelligible`` where a line has no end.
+        :raises QmpError: ``unintelligible`` where a line has no end, or too much is no message.
         """
         self._rest += data
         messages = []
@@ -89,6 +93,9 @@ class QmpReader:
                 if message is not None:
                     line = line[:at]
                     break
+            self._noise_in_all += len(line) + 1
+            if self._noise_in_all > MAX_NOISE_IN_ALL:
+                raise QmpError("unintelligible", "more than %d bytes on stdout are no QMP messages" % MAX_NOISE_IN_ALL)
             if len(self._noise) < MAX_NOISE:
                 self._noise += line[: MAX_NOISE - len(self._noise)] + b"\n"
         return message

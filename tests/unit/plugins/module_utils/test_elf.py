@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from ansible_collections.kataops.aio.plugins.module_utils import _elf
@@ -19,15 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 REAL = os.path.realpath("/bin/true")
-if not open(REAL, "rb").read(4) == _elf.MAGIC:
-    REAL = os.path.realpath(sys.executable)
-with open(REAL, "rb") as _stream:
-    DATA = _stream.read()
+DATA = Path(REAL).read_bytes()
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make fixtures with")
 
 
-def compiled(tmp_path, *flags, code='int main(void) { return 0; }\n'):
+def compiled(tmp_path, *flags, code="int main(void) { return 0; }\n"):
     source = tmp_path / "t.c"
     source.write_text(code)
     target = tmp_path / "t"
@@ -142,7 +140,11 @@ def test_a_damaged_file_is_read_or_refused_and_no_more(changes, length):
 
 # (strings in the file, native, io_uring)
 STRINGS = [
-    ([b"aio=native was specified, but is not supported in this build.", b"aio=io_uring was specified, but is not supported in this build."], False, False),
+    (
+        [b"aio=native was specified, but is not supported in this build.", b"aio=io_uring was specified, but is not supported in this build."],
+        False,
+        False,
+    ),
     ([b"failed to create linux AIO context", b"failed to init linux io_uring ring"], True, True),
     ([b"failed to create linux AIO context", b"aio=io_uring was specified, but is not available (disabled via"], True, True),
     ([b"failed to create linux AIO context", b"aio=io_uring was specified, but is not supported in this build."], True, False),

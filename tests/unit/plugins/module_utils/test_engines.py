@@ -81,7 +81,9 @@ def trace(aio=0, rings=0, threads=3):
     return _engines.Trace(aio, rings, threads)
 
 
-FALL_BACK = "qemu-system-x86_64: Unable to use linux io_uring, falling back to thread pool: failed to init linux io_uring ring: Operation not permitted\n"
+FALL_BACK = (
+    "qemu-system-x86_64: Unable to use linux io_uring, falling back to thread pool: failed to init linux io_uring ring: Operation not permitted\n"
+)
 # Measured: (engine asked, before, after, stderr, engine used)
 USED = [
     ("native", trace(), trace(aio=1), "", "native"),  # 7.2.22, 10.0.13, 11.1.3

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 # What Debian's QEMU 7.2.22 printed on stdout (QMP on stdio, with the monitor's qemu-io in between).
 RECORDED = (
-    b'{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian 1:7.2+dfsg-7+deb12u18+b3"}, "capabilities": ["oob"]}}\r\n'
+    b'{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian 1:7.2+dfsg-7+deb12u18+b3"}, '
+    b'"capabilities": ["oob"]}}\r\n'
     b'{"return": {}}\r\n'
     b'{"error": {"class": "GenericError", "desc": "aio=native was specified, but is not supported in this build."}}\r\n'
     b"wrote 65536/65536 bytes at offset 0\n64 KiB, 1 ops; 00.00 sec (184.939 MiB/sec and 2959.0264 ops/sec)\n"
@@ -103,12 +104,16 @@ def test_damaged_streams_give_messages_or_noise(changes, cut, inserted, size):
     assert time.process_time() - started < 5
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
+)
 
 
 @settings(max_examples=2000, deadline=None)
 @given(
-    st.fixed_dictionaries({"QMP": st.one_of(JSON, st.fixed_dictionaries({"version": st.one_of(JSON, st.fixed_dictionaries({"qemu": JSON, "package": JSON}))}))})
+    st.fixed_dictionaries(
+        {"QMP": st.one_of(JSON, st.fixed_dictionaries({"version": st.one_of(JSON, st.fixed_dictionaries({"qemu": JSON, "package": JSON}))}))}
+    )
 )
 def test_any_greeting_is_a_version_or_refused(greeting):
     try:
@@ -157,7 +162,13 @@ def test_a_conversation_is_recorded():
 
 @pytest.mark.parametrize(
     ("pieces", "kind"),
-    [((), "ended"), ((None,), "timed_out"), ((b'{"return": {}}\n',), "unintelligible"), ((b"hello\n",), "ended"), ((b'{"QMP": {}}\n',), "unintelligible")],
+    [
+        ((), "ended"),
+        ((None,), "timed_out"),
+        ((b'{"return": {}}\n',), "unintelligible"),
+        ((b"hello\n",), "ended"),
+        ((b'{"QMP": {}}\n',), "unintelligible"),
+    ],
 )
 def test_why_a_greeting_fails(pieces, kind):
     with pytest.raises(_qmp.QmpError) as caught:
