@@ -4,17 +4,26 @@
 
 from __future__ import annotations
 
+import math
+import os
+import sys
+import time
+
+from ansible import context
+from ansible.plugins.callback import CallbackBase
+from ansible_collections.kataops.aio.plugins.plugin_utils._rollout import wave_sizes
+
 DOCUMENTATION = r"""
 name: progress
 type: aggregate
 short_description: A line for each wave of a rollout
 version_added: 0.1.0
 description:
-  - At the start of each wave (a batch of a play with C(serial)) says how many hosts are done, how many failed, and about how long the rest takes. A last
-    line tells how the rollout ended.
+  - At the start of each wave (a batch of a play with C(serial)) says how many hosts are done, how many failed, and about how long the rest takes.
+    A last line tells how the rollout ended.
   - A host counts as failed when its outcome (the variable C(kata_aio_outcome)) is C(failed), C(rolled_back) or C(unreachable), when Ansible could not
     reach it, or when a task failed on it and no good outcome followed.
-  - The time left comes from the waves so far, by how many rounds of C(forks) hosts they took; before the first wave has ended there is no basis for it.
+  - The time left comes from the last wave, by how many rounds of C(forks) hosts it took; before the first wave has ended there is no basis for it.
   - Plays without C(serial) are passed over in silence.
 author:
   - The kataops founders (@kataops)
@@ -34,15 +43,6 @@ options:
       - section: callback_kataops_aio_progress
         key: show
 """
-
-import math
-import os
-import sys
-import time
-
-from ansible import context
-from ansible.plugins.callback import CallbackBase
-from ansible_collections.kataops.aio.plugins.plugin_utils._rollout import wave_sizes
 
 BAD = ("failed", "rolled_back", "unreachable")
 
@@ -79,8 +79,8 @@ class Rollout:
     def left(self):
         """Seconds that the waves from the current one on will take, or None while no wave has ended.
 
-        Ansible works on ``forks`` hosts at a time, so a wave takes as many rounds as it needs to get all its hosts through. The newest wave counts
-        most: it is the largest so far.
+        Ansible works on ``forks`` hosts at a time, so a wave takes as many rounds as it needs to get all its hosts through. The last wave is the
+        measure: it is the largest so far.
         """
         if not self.times:
             return None
@@ -106,7 +106,8 @@ class Rollout:
 
     def start_line(self):
         size = self.sizes[self.wave - 1] if self.wave <= len(self.sizes) else 0
-        words = ["wave %d of %d: %s" % (self.wave, len(self.sizes), hosts_text(size)), "%d/%d done" % (self.done, self.total), "%d failed" % len(self.failed)]
+        words = ["wave %d of %d: %s" % (self.wave, len(self.sizes), hosts_text(size)), "%d/%d done" % (self.done, self.total)]
+        words.append("%d failed" % len(self.failed))
         left = self.left()
         if left is not None:
             words.append("about %s left" % duration(left))
@@ -204,7 +205,7 @@ class CallbackModule(CallbackBase):
         self._rollout = None
 
     def _say(self, line):
-        self._display.display("Rollout: " + line, color="bright blue" if self._rollout is None or not self._rollout.failed else "yellow")
+        self._display.display("Rollout: " + line, color="yellow" if self._rollout.failed else "bright blue")
 
 
 def _result(result):

@@ -130,14 +130,16 @@
     const grid = el("div", {class: "detail-grid"});
     if (host.error) grid.append(problemOf(host));
     if (!latest(host)) grid.append(el("p", {class: "wide"}, "Not observed: " + (host.reason || "no reason was given") + "."));
+    const found = findingsOf(host), changed = host.before && host.after;
+    // What is wrong comes first; after a change, what became of the host does.
+    if (found && !changed) grid.append(found);
     const left = el("div", {}), right = el("div", {});
     if (latest(host)) left.append(el("h3", {}, host.after ? "Before and after" : "State"), compare(host));
     right.append(...stepsOf(host));
     grid.append(left, right);
-    const found = findingsOf(host);
-    if (found) grid.append(found);
+    if (found && changed) grid.append(found);
     for (const [state, label] of [[host.before, host.after ? " before" : ""], [host.after, " after"]]) {
-      if (state && state.qemus.length) grid.append(qemusOf(state, label));
+      if (state && state.qemus.length) grid.append(qemusOf(state, label, host));
     }
     return grid;
   }
@@ -252,11 +254,11 @@
     const part = el("div", {class: "wide"}, el("h3", {}, "Findings"));
     for (const [list, repaired] of [[state.findings, false], [gone, true]]) {
       for (const finding of list) {
-        const tone = {error: "broken", warning: "degraded", info: "unknown"}[finding.severity];
+        const tone = {error: "broken", warning: "degraded", info: "info"}[finding.severity];
         const title = el("h4", {class: "v-" + (repaired ? "ok" : tone)}, icon(repaired ? "ok" : tone), hidden(repaired ? "gone: " : finding.severity + ": "), el("span", {}, finding.title || finding.id), el("code", {class: "none"}, finding.id));
         if (repaired) title.append(el("span", {class: "gone"}, "gone"));
         const box = el("div", {class: "found"}, title);
-        for (const words of [finding.detail, finding.why]) if (words) box.append(el("p", {}, words));
+        for (const words of repaired ? [finding.detail] : [finding.detail, finding.why]) if (words) box.append(el("p", {}, words));
         if (finding.remedy && !repaired) box.append(el("p", {}, el("b", {class: "muted"}, "Remedy "), finding.remedy));
         if (finding.where) box.append(el("p", {class: "muted"}, "At ", el("code", {}, finding.where)));
         const evidence = evidenceOf(finding.evidence, "Evidence");
@@ -266,8 +268,8 @@
     }
     return part;
   }
-  function qemusOf(state, label) {
-    const part = el("div", {class: "wide"}, el("h3", {}, "QEMU" + label));
+  function qemusOf(state, label, host) {
+    const part = el("details", {class: "wide qemus"}, el("summary", {}, "What QEMU answered" + label + ": " + state.qemus.map((qemu) => qemu.path).join(", ")));
     for (const qemu of state.qemus) {
       const box = el("div", {class: "found"}, el("h4", {}, el("code", {}, qemu.path), el("span", {class: "muted"}, [qemu.version, qemu.linkage, (qemu.origin || "").replace("_", " "), qemu.package].filter(Boolean).join(", "))));
       if (qemu.reason) box.append(el("p", {class: "bad"}, qemu.reason));
@@ -284,6 +286,7 @@
       if (evidence) box.append(evidence);
       part.append(box);
     }
+    part.open = host.verdict === "broken" && !host.after;
     return part;
   }
 
