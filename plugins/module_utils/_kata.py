@@ -145,9 +145,16 @@ class _Collector:
                     real = self.documents.add(name)
                     if real is None:
                         continue
-                    self.cri.append({
-                        "cri": instance["cri"], "instance": instance["main"], "role": role, "name": name, "document": real, "order": order,
-                    })
+                    self.cri.append(
+                        {
+                            "cri": instance["cri"],
+                            "instance": instance["main"],
+                            "role": role,
+                            "name": name,
+                            "document": real,
+                            "order": order,
+                        }
+                    )
                     order += 1
                     self.follow_cri(real, name)
 

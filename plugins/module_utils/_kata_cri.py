@@ -15,15 +15,21 @@ _RANCHER = "/var/lib/rancher/%s/agent/etc/containerd/"
 # (cri, its main file, drop-ins that it reads without being told so, what its main file is made from, and that counts only until there is one).
 # Sources: Kata's kata-deploy (which of them it writes, 3.8 to 4.1); containerd's and CRI-O's own defaults.
 PLACES = (
-    ("containerd", "/etc/containerd/config.toml", ("/etc/containerd/conf.d/*.toml",), ()),
-) + tuple(
-    ("containerd", _RANCHER % name + "config.toml", (), tuple(_RANCHER % name + path for path in (
-        "config.toml.tmpl", "config-v3.toml.tmpl", "config.toml.d/*.toml", "config-v3.toml.d/*.toml")))
-    for name in ("k3s", "rke2")
-) + (
-    ("containerd", "/etc/k0s/containerd.toml", ("/etc/k0s/containerd.d/*.toml",), ()),
-    ("containerd", "/var/snap/microk8s/current/args/containerd.toml", (), ("/var/snap/microk8s/current/args/containerd-template.toml",)),
-    ("crio", "/etc/crio/crio.conf", ("/etc/crio/crio.conf.d/*",), ()),
+    (("containerd", "/etc/containerd/config.toml", ("/etc/containerd/conf.d/*.toml",), ()),)
+    + tuple(
+        (
+            "containerd",
+            _RANCHER % name + "config.toml",
+            (),
+            tuple(_RANCHER % name + path for path in ("config.toml.tmpl", "config-v3.toml.tmpl", "config.toml.d/*.toml", "config-v3.toml.d/*.toml")),
+        )
+        for name in ("k3s", "rke2")
+    )
+    + (
+        ("containerd", "/etc/k0s/containerd.toml", ("/etc/k0s/containerd.d/*.toml",), ()),
+        ("containerd", "/var/snap/microk8s/current/args/containerd.toml", (), ("/var/snap/microk8s/current/args/containerd-template.toml",)),
+        ("crio", "/etc/crio/crio.conf", ("/etc/crio/crio.conf.d/*",), ()),
+    )
 )
 
 
@@ -33,7 +39,7 @@ def _argument(words, names):
             if word == name and number + 1 < len(words):
                 return words[number + 1]
             if word.startswith(name + "="):
-                return word[len(name) + 1:]
+                return word[len(name) + 1 :]
     return None
 
 

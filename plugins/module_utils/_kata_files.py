@@ -20,18 +20,23 @@ import re
 import stat
 import zlib
 
-MAX_FILE = 1024 * 1024          # bytes that are read of one file
-MAX_DOCUMENTS = 1024            # documents of one host
-MAX_READ = 64 * 1024 * 1024     # bytes that are read of all files together
-MAX_TEXT = 8 * 1024 * 1024      # characters that travel, before they are compressed
-MAX_ENTRIES = 4096              # names that are taken of one folder
-NO_CONFIGURATION = ("/proc/", "/sys/", "/dev/")     # reading there may do something; only a misled pattern leads there
-MAX_LINKS = 40                  # symbolic links in one path (the kernel's own limit)
+MAX_FILE = 1024 * 1024  # bytes that are read of one file
+MAX_DOCUMENTS = 1024  # documents of one host
+MAX_READ = 64 * 1024 * 1024  # bytes that are read of all files together
+MAX_TEXT = 8 * 1024 * 1024  # characters that travel, before they are compressed
+MAX_ENTRIES = 4096  # names that are taken of one folder
+NO_CONFIGURATION = ("/proc/", "/sys/", "/dev/")  # reading there may do something; only a misled pattern leads there
+MAX_LINKS = 40  # symbolic links in one path (the kernel's own limit)
 
-_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")     # what TOML forbids in comments
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")  # what TOML forbids in comments
 _KINDS = (
-    (stat.S_ISREG, "regular"), (stat.S_ISDIR, "directory"), (stat.S_ISLNK, "symlink"), (stat.S_ISFIFO, "fifo"), (stat.S_ISSOCK, "socket"),
-    (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"),
+    (stat.S_ISREG, "regular"),
+    (stat.S_ISDIR, "directory"),
+    (stat.S_ISLNK, "symlink"),
+    (stat.S_ISFIFO, "fifo"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISCHR, "device"),
+    (stat.S_ISBLK, "device"),
 )
 
 
@@ -60,7 +65,7 @@ def strip_text(data):
         return text, None
     lines = text.split("\n")
     for number, line in enumerate(lines):
-        bare = line[:-1] if line.endswith("\r") and number < len(lines) - 1 else line     # a return is a line's end only before a newline
+        bare = line[:-1] if line.endswith("\r") and number < len(lines) - 1 else line  # a return is a line's end only before a newline
         inner = bare.strip(" \t")
         if not inner or (inner[0] == "#" and not _CONTROL.search(bare)):
             lines[number] = ""
@@ -250,7 +255,7 @@ class Documents:
 
     def packed(self):
         """All texts by the sha256 of their file: JSON, zlib, base64. One text per distinct content."""
-        plain = json.dumps(self._texts, ensure_ascii=True).encode("ascii")     # in reading order: files that are alike stay close together
+        plain = json.dumps(self._texts, ensure_ascii=True).encode("ascii")  # in reading order: files that are alike stay close together
         return base64.b64encode(zlib.compress(plain, 9)).decode("ascii")
 
     def _limit(self, text):
@@ -260,9 +265,14 @@ class Documents:
     @staticmethod
     def _record(name, kind, info, reason):
         return {
-            "names": [name], "kind": kind, "sha256": None, "reason": reason,
-            "size": info.st_size if info else None, "mode": "%04o" % stat.S_IMODE(info.st_mode) if info else None,
-            "uid": info.st_uid if info else None, "gid": info.st_gid if info else None,
+            "names": [name],
+            "kind": kind,
+            "sha256": None,
+            "reason": reason,
+            "size": info.st_size if info else None,
+            "mode": "%04o" % stat.S_IMODE(info.st_mode) if info else None,
+            "uid": info.st_uid if info else None,
+            "gid": info.st_gid if info else None,
         }
 
     def _load(self, name, real):

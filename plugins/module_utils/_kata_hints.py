@@ -13,8 +13,8 @@ from __future__ import annotations
 import posixpath
 import re
 
-MAX_HINTS = 1024                # paths that are taken of one text; what is beyond comes with a second trip
-DEFAULT_QEMU = "/usr/bin/qemu-system-x86_64"   # Go's and runtime-rs' own default for a missing `path` (measured, all releases)
+MAX_HINTS = 1024  # paths that are taken of one text; what is beyond comes with a second trip
+DEFAULT_QEMU = "/usr/bin/qemu-system-x86_64"  # Go's and runtime-rs' own default for a missing `path` (measured, all releases)
 
 _QUOTED = {'"': re.compile(r'"((?:[^"\\]|\\.)*)"'), "'": re.compile(r"'([^']*)'")}
 _QUOTE = re.compile("[\"']")
@@ -38,7 +38,7 @@ def strings(text):
             kind = quote.group()
             match = None if kind in unclosed else _QUOTED[kind].match(line, quote.start())
             if match is None:
-                unclosed += kind if kind not in unclosed else ""    # no later one of its kind is closed either
+                unclosed += kind if kind not in unclosed else ""  # no later one of its kind is closed either
                 place = quote.end()
                 continue
             value = match.group(1)
@@ -61,9 +61,9 @@ def shim_paths(text):
     found = {}
     for value in strings(text):
         name = posixpath.basename(value)
-        if value.startswith("/") and ("containerd-shim" in name or "kata" in name) and not name.endswith(".toml") and "\0" not in value:
-            if len(value) <= 4096 and len(found) < MAX_HINTS:
-                found[value] = None
+        named = ("containerd-shim" in name or "kata" in name) and not name.endswith(".toml")
+        if named and value.startswith("/") and "\0" not in value and len(value) <= 4096 and len(found) < MAX_HINTS:
+            found[value] = None
     return list(found)
 
 
@@ -88,7 +88,7 @@ def qemu_paths(text):
         if match:
             header = match.group(1).lower()
             if header.count(".") > 1:
-                header = "hypervisor"       # a table below [hypervisor.qemu] has paths of other things
+                header = "hypervisor"  # a table below [hypervisor.qemu] has paths of other things
         for match in _PATH_KEY.finditer(line):
             value = match.group(2) if match.group(1) is None else match.group(1)
             where = header + " " + line.lower()

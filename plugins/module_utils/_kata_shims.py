@@ -11,8 +11,8 @@ import subprocess
 
 from ansible_collections.kataops.aio.plugins.module_utils import _kata_hints as hints
 
-VERSION_TIMEOUT = 2.0           # seconds for `<shim> --version`
-MAX_WRAPPER = 64 * 1024         # bytes of a shell wrapper that are looked at
+VERSION_TIMEOUT = 2.0  # seconds for `<shim> --version`
+MAX_WRAPPER = 64 * 1024  # bytes of a shell wrapper that are looked at
 MAX_SHIMS = 128
 
 SHIM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/opt/kata/bin")
@@ -22,8 +22,14 @@ def run_version(path):
     """The first line of ``<shim> --version``, or ``None``. It is killed after :data:`VERSION_TIMEOUT` seconds."""
     try:
         done = subprocess.run(
-            [path, "--version"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=VERSION_TIMEOUT, cwd="/",
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}, check=False,
+            [path, "--version"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=VERSION_TIMEOUT,
+            cwd="/",
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+            check=False,
         )
     except (OSError, subprocess.SubprocessError):
         return None

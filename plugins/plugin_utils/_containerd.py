@@ -93,7 +93,8 @@ def containerd_runtimes(documents):
     for handler, table in merged.items():
         if isinstance(table, dict):
             found[handler] = {
-                "runtime_type": _text(table.get("runtime_type")), "runtime_path": _text(table.get("runtime_path")),
+                "runtime_type": _text(table.get("runtime_type")),
+                "runtime_path": _text(table.get("runtime_path")),
                 "config_path": _text(_table(table, "options").get("ConfigPath")),
             }
     return found
@@ -108,9 +109,11 @@ def crio_runtimes(documents):
                 merged[handler] = table
     return {
         handler: {
-            "runtime_type": _text(table.get("runtime_type")), "runtime_path": _text(table.get("runtime_path")),
+            "runtime_type": _text(table.get("runtime_type")),
+            "runtime_path": _text(table.get("runtime_path")),
             "config_path": _text(table.get("runtime_config_path")),
-        } for handler, table in merged.items()
+        }
+        for handler, table in merged.items()
     }
 
 

@@ -29,9 +29,17 @@ from ansible_collections.kataops.aio.plugins.plugin_utils import _wiring as wiri
 
 # What a missing key of [hypervisor.qemu] means. For block_device_aio see _defaults().
 DEFAULTS = {
-    "path": releases.DEFAULT_QEMU_PATH, "block_device_driver": "virtio-scsi", "block_device_cache_set": False,
-    "block_device_cache_direct": False, "block_device_cache_noflush": False, "disable_block_device_use": False,
-    "enable_iothreads": False, "enable_guest_swap": False, "enable_annotations": [], "valid_hypervisor_paths": [], "firmware": "",
+    "path": releases.DEFAULT_QEMU_PATH,
+    "block_device_driver": "virtio-scsi",
+    "block_device_cache_set": False,
+    "block_device_cache_direct": False,
+    "block_device_cache_noflush": False,
+    "disable_block_device_use": False,
+    "enable_iothreads": False,
+    "enable_guest_swap": False,
+    "enable_annotations": [],
+    "valid_hypervisor_paths": [],
+    "firmware": "",
 }
 
 # The values that a runtime keeps: what judging and planning look at, and whatever a drop-in sets. All others stay on the host.
@@ -41,7 +49,7 @@ _BASE_NAME = re.compile(r"configuration.*\.toml$")
 
 
 def _defaults(kind, release):
-    before_the_key = kind == "go" and releases.at_least(release, "3.0.0") is False     # QEMU's own default, then
+    before_the_key = kind == "go" and releases.at_least(release, "3.0.0") is False  # QEMU's own default, then
     return dict(DEFAULTS, block_device_aio="threads" if before_the_key else releases.DEFAULT_AIO)
 
 
@@ -52,7 +60,11 @@ def _drop_in_sources(host, folder):
     for entry in record["entries"]:
         document = host.documents.get(entry["document"]) if entry["document"] else None
         source = {
-            "name": entry["name"], "path": posixpath.join(folder, entry["name"]), "kind": entry["kind"], "text": None, "reason": entry["reason"],
+            "name": entry["name"],
+            "path": posixpath.join(folder, entry["name"]),
+            "kind": entry["kind"],
+            "text": None,
+            "reason": entry["reason"],
             "sha256": None,
         }
         if document is not None:
@@ -82,7 +94,8 @@ def _bases_beside(host, folder):
         posixpath.dirname(path) for path, record in host.kata["config_dirs"].items() if here and record["real_path"] == here
     }
     return sorted(
-        real for real, document in host.documents.items()
+        real
+        for real, document in host.documents.items()
         if posixpath.dirname(real) in parents and document["kind"] == "regular" and _BASE_NAME.match(posixpath.basename(real))
     )
 
@@ -125,7 +138,9 @@ def _drop_in_unsafe(host, runtime, base_values, rules):
     if others:
         names = ", ".join(posixpath.basename(real) for real in others[:3]) + (" and %d more" % (len(others) - 3) if len(others) > 3 else "")
         return "%s is shared with base files that are not QEMU's (%s): the Go runtime would take one of two hypervisors at random" % (
-            directory["path"], names)
+            directory["path"],
+            names,
+        )
     return None
 
 
@@ -159,7 +174,9 @@ def _runtime(host, found):
         "shim": found["shim"],
         "config": dict({key: document.get(key) for key in ("sha256", "mode", "uid", "gid")}, asked=found["asked"], real_path=real, how=found["how"]),
         "config_dir": {
-            "path": folder, "exists": bool(record and record["kind"] == "directory"), "kind": record["kind"] if record else "missing",
+            "path": folder,
+            "exists": bool(record and record["kind"] == "directory"),
+            "kind": record["kind"] if record else "missing",
             "drop_ins": [{key: source[key] for key in ("name", "path", "kind", "sha256")} for source in sources],
             "shared_with": [other for other in _bases_beside(host, folder) if other != real],
         },
@@ -181,10 +198,13 @@ def _with_handlers(host, wanted):
         problems = wired.pop("problems")
         entry = found.setdefault((wired["real"] or wired["asked"], wired["kind"]), dict(wired, handlers=[], cri=[], problems=[]))
         if wired["release"] != entry["release"]:
-            problems.append({
-                "code": "shims_differ", "where": wired["shim"] or handler["handler"],
-                "detail": "handler %s is of release %s, the others of %s" % (handler["handler"], wired["release"], entry["release"]),
-            })
+            problems.append(
+                {
+                    "code": "shims_differ",
+                    "where": wired["shim"] or handler["handler"],
+                    "detail": "handler %s is of release %s, the others of %s" % (handler["handler"], wired["release"], entry["release"]),
+                }
+            )
         for key, value in (("handlers", handler["handler"]), ("cri", handler["cri"])):
             if value not in entry[key]:
                 entry[key].append(value)
@@ -204,14 +224,23 @@ def _without_handlers(host, found):
             places.append(("go", path, "named"))
     for place, path, how in places:
         real = host.resolve(path)
-        kind = "rs" if _is_rs(host, real) else place        # runtime-rs 3.0 to 3.2 used the Go runtime's names
+        kind = "rs" if _is_rs(host, real) else place  # runtime-rs 3.0 to 3.2 used the Go runtime's names
         if any(key[0] == real and key[1] in (kind, None) for key in found):
             continue
         shim = kata_host.installed_shim(host, kind, path.split(kata_host.SHARE, 1)[0] if kata_host.SHARE in path else None)
         release, source = kata_host.release_of(host, shim, path)
         found[real, kind] = {
-            "asked": path, "how": how, "real": real, "kind": kind, "kind_reason": "the place and content of its configuration file",
-            "release": release, "release_source": source, "shim": shim, "handlers": [], "cri": [], "problems": [],
+            "asked": path,
+            "how": how,
+            "real": real,
+            "kind": kind,
+            "kind_reason": "the place and content of its configuration file",
+            "release": release,
+            "release_source": source,
+            "shim": shim,
+            "handlers": [],
+            "cri": [],
+            "problems": [],
         }
 
 
@@ -235,7 +264,7 @@ def discover(kata):
         runtime["problems"] += [{"code": "limits", "where": "host", "detail": text} for text in kata["limits"]]
     seen = set()
     for runtime in runtimes:
-        if runtime["id"] in seen:   # one base file, read by both runtimes
+        if runtime["id"] in seen:  # one base file, read by both runtimes
             runtime["id"] += "#" + (runtime["runtime"] or "unknown")
         seen.add(runtime["id"])
     return runtimes

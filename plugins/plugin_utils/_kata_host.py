@@ -15,7 +15,7 @@ import re
 import zlib
 
 SHARE = "/share/defaults/kata-containers/"
-MAX_TEXTS = 64 * 1024 * 1024        # bytes that a host's texts may unpack to
+MAX_TEXTS = 64 * 1024 * 1024  # bytes that a host's texts may unpack to
 
 
 class Host:
@@ -26,7 +26,7 @@ class Host:
         self.documents = kata["documents"]
         self.texts = unpack(kata["texts_z"])
         self.absent = set(kata["absent"])
-        self.memo = {}              # what was computed of a document, by whoever computed it
+        self.memo = {}  # what was computed of a document, by whoever computed it
         self._real = {}
         for real, document in self.documents.items():
             self._real.update(dict.fromkeys([real] + document["names"], real))

@@ -50,6 +50,7 @@ import re
 import sys
 
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.plugin_utils import _kata_merge as kata_merge
 from ansible_collections.kataops.aio.plugins.plugin_utils import _releases as releases
 
 if sys.version_info >= (3, 11):
@@ -57,18 +58,30 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-FATAL = frozenset((
-    "base_missing", "base_not_regular", "base_toml_invalid", "base_empty", "unknown_hypervisor", "hypervisor_not_selected", "wrong_type",
-    "invalid_aio", "path_not_absolute", "config_dir_not_a_folder", "drop_in_directory", "drop_in_fifo", "drop_in_not_regular", "drop_in_symlink",
-    "drop_in_dangling", "drop_in_toml_invalid", "unknown_key_in_drop_in", "key_not_in_release", "second_hypervisor", "several_hypervisors",
-))
-
-BLOCK_KEYS = ("block_device_aio", "block_device_cache_set", "block_device_cache_direct", "block_device_cache_noflush", "block_device_driver")
-# Types of the keys that decide about block AIO; what has another type is refused by both runtimes.
-TYPES = {
-    "path": str, "block_device_aio": str, "block_device_driver": str, "block_device_cache_set": bool, "block_device_cache_direct": bool,
-    "block_device_cache_noflush": bool, "enable_guest_swap": bool, "disable_block_device_use": bool, "enable_iothreads": bool,
-}
+FATAL = frozenset(
+    (
+        "base_missing",
+        "base_not_regular",
+        "base_toml_invalid",
+        "base_empty",
+        "unknown_hypervisor",
+        "hypervisor_not_selected",
+        "wrong_type",
+        "invalid_aio",
+        "path_not_absolute",
+        "config_dir_not_a_folder",
+        "drop_in_directory",
+        "drop_in_fifo",
+        "drop_in_not_regular",
+        "drop_in_symlink",
+        "drop_in_dangling",
+        "drop_in_toml_invalid",
+        "unknown_key_in_drop_in",
+        "key_not_in_release",
+        "second_hypervisor",
+        "several_hypervisors",
+    )
+)
 
 
 def parse(text, where):
@@ -83,13 +96,11 @@ def parse(text, where):
         words = str(error) or type(error).__name__
         line = re.search(r"line (\d+)", words)
         raise AioError(
-            "this is not valid TOML: %s" % words, where="%s, line %s" % (where, line.group(1)) if line else where, expected="a TOML document",
+            "this is not valid TOML: %s" % words,
+            where="%s, line %s" % (where, line.group(1)) if line else where,
+            expected="a TOML document",
             remedy="correct the file; Kata refuses to start any new sandbox with it",
         ) from error
-
-
-def _problem(code, where, detail):
-    return {"code": code, "where": where, "detail": detail}
 
 
 def _read(source, runtime, release, problems, code):
@@ -98,192 +109,25 @@ def _read(source, runtime, release, problems, code):
     if text is None:
         unreadable = code.replace("toml_invalid", "unreadable")
         broken = (source.get("reason") or "").startswith("invalid UTF-8")
-        problems.append(_problem(code if broken else unreadable, source["path"], source.get("reason")))
+        problems.append(kata_merge.problem(code if broken else unreadable, source["path"], source.get("reason")))
         return None
     if text.startswith("\ufeff"):
         accepted = releases.byte_order_mark_accepted(runtime, release)
         if accepted is not True:
-            detail = "this release of the Go runtime refuses a byte order mark" if accepted is False else (
-                "the Go runtime refuses a byte order mark up to 3.4.0 and takes it from 3.12.0; this release is not known to do either")
-            problems.append(_problem("byte_order_mark", source["path"], detail))
+            detail = (
+                "this release of the Go runtime refuses a byte order mark"
+                if accepted is False
+                else ("the Go runtime refuses a byte order mark up to 3.4.0 and takes it from 3.12.0; this release is not known to do either")
+            )
+            problems.append(kata_merge.problem("byte_order_mark", source["path"], detail))
             if accepted is False:
                 return None
         text = text[1:]
     try:
         return parse(text, source["path"])
     except AioError as error:
-        problems.append(_problem(code, source["path"], str(error)))
+        problems.append(kata_merge.problem(code, source["path"], str(error)))
         return None
-
-
-class _Merge:
-    """One merge: the values so far, where each came from, and what was found on the way."""
-
-    def __init__(self, runtime, release):
-        self.runtime = runtime
-        self.release = release
-        self.newer = releases.newer_than_known(release)     # may have keys that we do not know
-        self.hypervisors = {}       # name -> {key: value}
-        self.sources = {}           # name -> {key: path}
-        self.others = {}            # the tables beside [hypervisor.*]
-        self.problems = []
-
-    def add(self, code, where, detail):
-        self.problems.append(_problem(code, where, detail))
-
-    def set(self, name, key, value, path):
-        self.hypervisors.setdefault(name, {})[key] = value
-        self.sources.setdefault(name, {})[key] = path
-
-    def check_type(self, name, key, value, where):
-        wanted = TYPES.get(key)
-        if wanted is not None and (not isinstance(value, wanted)):
-            self.add("wrong_type", where, "hypervisor.%s.%s is %r; wanted: a %s" % (name, key, value, {str: "string", bool: "boolean"}[wanted]))
-            return False
-        return True
-
-
-def _deep(target, source):
-    """Merge tables key by key; everything else (arrays too) is replaced."""
-    for key, value in source.items():
-        if isinstance(value, dict) and isinstance(target.get(key), dict):
-            _deep(target[key], value)
-        else:
-            target[key] = value
-
-
-def _go_base_table(merge, name, table, path):
-    """A [hypervisor.<name>] table of the base file: Go matches its keys in any letter case."""
-    spellings = {}
-    for key in table:
-        spellings.setdefault(key.casefold(), []).append(key)
-    for folded, keys in spellings.items():
-        if folded not in releases.GO_HYPERVISOR_KEYS:
-            # Ignored by the runtime; kept as it stands, for it does no harm and may be a release's that we do not know.
-            for key in keys:
-                merge.set(name, key, table[key], path)
-            continue
-        values = [table[key] for key in keys]
-        if len(keys) > 1 and any(value != values[0] or type(value) is not type(values[0]) for value in values):
-            merge.add("key_spelled_twice", path, "hypervisor.%s: %s" % (name, ", ".join("%s = %r" % (key, table[key]) for key in keys)))
-            merge.set(name, folded, None, path)
-            continue
-        for key in keys:
-            if key != folded:
-                merge.add("key_other_case", path, "hypervisor.%s.%s stands for %s" % (name, key, folded))
-        if merge.check_type(name, folded, values[0], path):
-            merge.set(name, folded, values[0], path)
-
-
-def _go_base(merge, document, path):
-    hypervisor = {}
-    for section, value in document.items():
-        if section.casefold() != "hypervisor":
-            merge.others[section] = value
-        elif not isinstance(value, dict):
-            merge.add("wrong_type", path, "%s is not a table" % section)
-        else:
-            _deep(hypervisor, value)
-    for name, table in hypervisor.items():
-        if not isinstance(table, dict):
-            merge.add("wrong_type", path, "hypervisor.%s is not a table" % name)
-            continue
-        merge.hypervisors.setdefault(name, {})
-        merge.sources.setdefault(name, {})
-        _go_base_table(merge, name, table, path)
-
-
-def _rs_base(merge, document, path):
-    for section, value in document.items():
-        if section == "hypervisor":
-            continue
-        if section.casefold() == "hypervisor":
-            merge.add("section_other_case", path, "[%s] is not read; wanted: [hypervisor]" % section)
-        merge.others[section] = value
-    hypervisor = document.get("hypervisor", {})
-    if not isinstance(hypervisor, dict):
-        merge.add("wrong_type", path, "hypervisor is not a table")
-        return
-    for name, table in hypervisor.items():
-        if not isinstance(table, dict):
-            merge.add("wrong_type", path, "hypervisor.%s is not a table" % name)
-            continue
-        merge.hypervisors.setdefault(name, {})
-        merge.sources.setdefault(name, {})
-        for key, value in table.items():
-            if key not in releases.GO_HYPERVISOR_KEYS and key.casefold() in releases.GO_HYPERVISOR_KEYS:
-                merge.add("key_other_case", path, "hypervisor.%s.%s is not read; wanted: %s" % (name, key, key.casefold()))
-            merge.set(name, key, value, path)
-
-
-def _go_drop_in(merge, document, source, base_hypervisors):
-    path = source["path"]
-    for section, value in document.items():
-        if section == "hypervisor":
-            continue
-        if section.casefold() in ("hypervisor", "agent") and section not in ("hypervisor", "agent"):
-            merge.add("section_other_case", path, "[%s] is silently ignored; wanted: [%s]" % (section, section.casefold()))
-        elif section.casefold() not in releases.GO_SECTIONS:
-            merge.add("unknown_section", path, "[%s] is ignored" % section)
-        elif section == "agent" and isinstance(value, dict):
-            for agent, table in value.items():
-                for key in table if isinstance(table, dict) else ():
-                    if key not in releases.GO_AGENT_KEYS and not merge.newer:
-                        merge.add("unknown_key_in_drop_in", path, "agent.%s.%s" % (agent, key))
-        if isinstance(value, dict):
-            _deep(merge.others.setdefault(section, {}) if isinstance(merge.others.get(section, {}), dict) else {}, value)
-    hypervisor = document.get("hypervisor", {})
-    if not isinstance(hypervisor, dict):
-        merge.add("wrong_type", path, "hypervisor is not a table")
-        return
-    for name, table in hypervisor.items():
-        if not isinstance(table, dict):
-            merge.add("wrong_type", path, "hypervisor.%s is not a table" % name)
-            continue
-        if not table:
-            continue                # a table without keys changes nothing
-        if base_hypervisors and name not in base_hypervisors:
-            merge.add("second_hypervisor", path, "[hypervisor.%s]; the base file has: %s" % (name, ", ".join(base_hypervisors)))
-            continue
-        for key, value in table.items():
-            since = releases.GO_KEY_SINCE.get(key)
-            other_case = key not in releases.GO_HYPERVISOR_KEYS and key.casefold() in releases.GO_HYPERVISOR_KEYS
-            if other_case or (key not in releases.GO_HYPERVISOR_KEYS and not merge.newer):
-                merge.add("unknown_key_in_drop_in", path, "hypervisor.%s.%s%s" % (name, key, "; wanted in lower case" if other_case else ""))
-            elif since and releases.at_least(merge.release, since) is False:
-                merge.add("key_not_in_release", path, "hypervisor.%s.%s came with %s; this is %s" % (name, key, since, merge.release))
-            elif merge.check_type(name, key, value, path):
-                merge.set(name, key, value, path)
-
-
-def _rs_drop_in(merge, document, source):
-    path = source["path"]
-    for section, value in document.items():
-        if section == "hypervisor":
-            continue
-        if section.casefold() == "hypervisor":
-            merge.add("section_other_case", path, "[%s] is silently ignored; wanted: [hypervisor]" % section)
-        if isinstance(value, dict) and isinstance(merge.others.get(section), dict):
-            _deep(merge.others[section], value)
-        else:
-            merge.others[section] = value
-    hypervisor = document.get("hypervisor", {})
-    if not isinstance(hypervisor, dict):
-        merge.add("wrong_type", path, "hypervisor is not a table")
-        return
-    for name, table in hypervisor.items():
-        if not isinstance(table, dict):
-            merge.add("wrong_type", path, "hypervisor.%s is not a table" % name)
-            continue
-        merge.hypervisors.setdefault(name, {})
-        merge.sources.setdefault(name, {})
-        for key, value in table.items():
-            old = merge.hypervisors[name].get(key)
-            if isinstance(value, dict) and isinstance(old, dict):
-                _deep(old, value)
-                merge.sources[name][key] = path
-            else:
-                merge.set(name, key, value, path)
 
 
 def _entry_problem(source, runtime):
@@ -304,7 +148,7 @@ def _entry_problem(source, runtime):
         if target == "fifo":
             return "drop_in_fifo", "%s leads to a FIFO: the Go runtime waits for a writer for ever" % name
         if target == "device" and source.get("target") == "/dev/null":
-            return None             # reads as an empty file
+            return None  # reads as an empty file
         return None if target in ("regular", "unreadable") else ("drop_in_not_regular", "%s leads to a %s" % (name, target))
     return None if kind in ("regular", "unreadable") else ("drop_in_not_regular", "%s is a %s" % (name, kind))
 
@@ -325,7 +169,7 @@ def effective(base, drop_ins=(), runtime="go", release=None):
         there are, its effective values without defaults, the path of the file that each came from, the merged tables as a whole, what was found, and
         whether the runtime refuses the configuration (then the values are those of the parts that it would have taken).
     """
-    merge = _Merge(runtime, release)
+    merge = kata_merge.Merge(runtime, release)
     document = None
     if base["kind"] == "missing":
         merge.add("base_missing", base["path"], base.get("reason") or "No such file or directory")
@@ -336,10 +180,10 @@ def effective(base, drop_ins=(), runtime="go", release=None):
     else:
         merge.add("base_not_regular", base["path"], "it is a %s" % base["kind"])
     if document is not None:
-        (_go_base if runtime == "go" else _rs_base)(merge, document, base["path"])
-        _check_sections(merge, document, base["path"])
+        (kata_merge.go_base if runtime == "go" else kata_merge.rs_base)(merge, document, base["path"])
+        kata_merge.check_sections(merge, document, base["path"])
     base_hypervisors = sorted(merge.hypervisors)
-    _check_base(merge, document, base, base_hypervisors)
+    kata_merge.check_base(merge, document, base, base_hypervisors)
     supported = releases.drop_ins_supported(runtime, release)
     drop_ins = sorted(drop_ins, key=lambda source: source["name"].encode("utf-8", "surrogateescape"))
     if drop_ins and supported is False:
@@ -347,11 +191,15 @@ def effective(base, drop_ins=(), runtime="go", release=None):
         drop_ins = []
     for source in drop_ins:
         _apply(merge, source, base_hypervisors)
-    name = _selected(merge, base)
-    _check_values(merge, name, base)
+    name = kata_merge.selected(merge, base)
+    kata_merge.check_values(merge, name, base)
     return {
-        "hypervisor": name, "hypervisors": sorted(merge.hypervisors), "values": dict(merge.hypervisors.get(name, {})),
-        "sources": dict(merge.sources.get(name, {})), "document": dict(merge.others, hypervisor=merge.hypervisors), "problems": merge.problems,
+        "hypervisor": name,
+        "hypervisors": sorted(merge.hypervisors),
+        "values": dict(merge.hypervisors.get(name, {})),
+        "sources": dict(merge.sources.get(name, {})),
+        "document": dict(merge.others, hypervisor=merge.hypervisors),
+        "problems": merge.problems,
         "refused": any(problem["code"] in FATAL or _certain_mark(problem, runtime, release) for problem in merge.problems),
     }
 
@@ -370,69 +218,10 @@ def _apply(merge, source, base_hypervisors):
     document = _read(source, merge.runtime, merge.release, merge.problems, "drop_in_toml_invalid")
     if document is None:
         return
-    _check_sections(merge, document, source["path"])
+    kata_merge.check_sections(merge, document, source["path"])
     if stray_name(source["name"]):
         merge.add("drop_in_stray_name", source["path"], "it is read and applied: there is no filter on names")
     if merge.runtime == "go":
-        _go_drop_in(merge, document, source, base_hypervisors)
+        kata_merge.go_drop_in(merge, document, source, base_hypervisors)
     else:
-        _rs_drop_in(merge, document, source)
-
-
-def _check_base(merge, document, base, names):
-    if document is None:
-        return
-    if not names:
-        merge.add("base_empty", base["path"], "no [hypervisor.*] table")
-    if merge.runtime == "go":
-        for name in names:
-            if name not in releases.GO_HYPERVISORS:
-                merge.add("unknown_hypervisor", base["path"], "[hypervisor.%s]" % name)
-        if len(names) > 1:
-            merge.add("several_hypervisors", base["path"], ", ".join(names))
-
-
-def _check_sections(merge, document, path):
-    """Block device keys outside of [hypervisor.*], as when they are appended to a file's end: both runtimes ignore them silently."""
-    tables = [("", document)]
-    for section, value in document.items():
-        if isinstance(value, dict) and section.casefold() != "hypervisor":
-            tables.append((section + ".", value))
-            tables += [("%s.%s." % (section, name), inner) for name, inner in value.items() if isinstance(inner, dict)]
-    for prefix, table in tables:
-        for key in table:
-            if key.casefold() in BLOCK_KEYS:
-                merge.add("key_in_wrong_section", path, "%s%s is ignored; it belongs to [hypervisor.<name>]" % (prefix, key))
-
-
-def _selected(merge, base):
-    names = sorted(merge.hypervisors)
-    if merge.runtime == "rs":
-        table = merge.others.get("runtime")
-        wanted = table.get("hypervisor_name") if isinstance(table, dict) else None
-        if wanted in merge.hypervisors:
-            return wanted
-        if wanted and names:
-            merge.add("hypervisor_not_selected", base["path"], "runtime.hypervisor_name is %r; tables: %s" % (wanted, ", ".join(names)))
-            return None
-    return names[0] if len(names) == 1 else None
-
-
-def _check_values(merge, name, base):
-    values, sources = merge.hypervisors.get(name, {}), merge.sources.get(name, {})
-    if merge.runtime == "rs":
-        for key, value in list(values.items()):
-            if not merge.check_type(name, key, value, sources[key]):
-                del values[key], sources[key]
-    if name != "qemu":
-        return
-    aio = values.get("block_device_aio")
-    has_key = releases.at_least(merge.release, "3.0.0" if merge.runtime == "go" else "3.20.0")
-    if "block_device_aio" in values and merge.runtime == "go" and has_key is False:
-        merge.add("aio_ignored", sources["block_device_aio"], "the key came with 3.0.0; this is %s" % merge.release)
-    elif aio and aio not in releases.ENGINES and has_key is not False and not (
-            merge.runtime == "rs" and values.get("disable_block_device_use") is True):
-        merge.add("invalid_aio", sources["block_device_aio"], "block_device_aio = %r; wanted: one of %s" % (aio, ", ".join(releases.ENGINES)))
-    path = values.get("path")
-    if path and not path.startswith("/"):
-        merge.add("path_not_absolute", sources["path"], "path = %r" % path)
+        kata_merge.rs_drop_in(merge, document, source)

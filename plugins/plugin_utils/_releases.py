@@ -13,42 +13,144 @@ from __future__ import annotations
 import re
 
 ENGINES = ("io_uring", "native", "threads")
-DEFAULT_AIO = "io_uring"                        # both runtimes, every release that has the key
+DEFAULT_AIO = "io_uring"  # both runtimes, every release that has the key
 DEFAULT_QEMU_PATH = "/usr/bin/qemu-system-x86_64"
 
 # First Kata release with that QEMU in its static tarball.
 QEMU_BUMPS = (
-    ("3.0.0", "6.2.0"), ("3.1.0", "7.2.0"), ("3.7.0", "8.2.4"), ("3.12.0", "9.1.2"), ("3.20.0", "10.0.3"), ("3.21.0", "10.1.0"),
-    ("3.22.0", "10.1.1"), ("3.25.0", "10.2.0"), ("3.27.0", "10.2.1"), ("3.32.0", "11.0.1"),
+    ("3.0.0", "6.2.0"),
+    ("3.1.0", "7.2.0"),
+    ("3.7.0", "8.2.4"),
+    ("3.12.0", "9.1.2"),
+    ("3.20.0", "10.0.3"),
+    ("3.21.0", "10.1.0"),
+    ("3.22.0", "10.1.1"),
+    ("3.25.0", "10.2.0"),
+    ("3.27.0", "10.2.1"),
+    ("3.32.0", "11.0.1"),
 )
-NEWEST_KNOWN = "4.1.999"                        # later releases are unknown
+NEWEST_KNOWN = "4.1.999"  # later releases are unknown
 
 # Keys of the Go runtime's [hypervisor.*] tables: the union over all releases 2.5.0 to 4.1.0 (one struct serves all hypervisors there). A key that
 # is not here is in no release that we know; one that is here may still be missing from a given release.
-GO_HYPERVISOR_KEYS = frozenset((
-    "block_device_aio", "block_device_cache_direct", "block_device_cache_noflush", "block_device_cache_set", "block_device_driver",
-    "block_device_logical_sector_size", "block_device_physical_sector_size", "cold_plug_vfio", "confidential_guest", "cpu_features", "ctlpath",
-    "default_bridges", "default_maxmemory", "default_maxvcpus", "default_memory", "default_vcpus", "disable_block_device_use",
-    "disable_guest_selinux", "disable_image_nvdimm", "disable_nesting_checks", "disable_seccomp", "disable_selinux", "disable_vhost_net",
-    "disk_rate_limiter_bw_max_rate", "disk_rate_limiter_bw_one_time_burst", "disk_rate_limiter_ops_max_rate",
-    "disk_rate_limiter_ops_one_time_burst", "enable_annotations", "enable_debug", "enable_guest_swap", "enable_hugepages", "enable_iommu",
-    "enable_iommu_platform", "enable_iothreads", "enable_mem_prealloc", "enable_numa", "enable_vhost_user_store", "enable_virtio_mem",
-    "entropy_source", "extra_monitor_socket", "file_mem_backend", "firmware", "firmware_volume", "guest_hook_path", "guest_memory_dump_paging",
-    "guest_memory_dump_path", "hot_plug_vfio", "hotplug_vfio_on_root_bus", "hypervisor_loglevel", "igvm", "image", "indep_iothreads", "initrd",
-    "jailer_path", "kernel", "kernel_params", "kernel_verity_params", "machine_accelerators", "machine_type", "measurement_algo", "memory_offset",
-    "memory_slots", "msize_9p", "net_rate_limiter_bw_max_rate", "net_rate_limiter_bw_one_time_burst", "net_rate_limiter_ops_max_rate",
-    "net_rate_limiter_ops_one_time_burst", "numa_mapping", "path", "pcie_root_port", "pcie_switch_port", "pflashes", "reclaim_guest_freed_memory",
-    "remote_hypervisor_socket", "remote_hypervisor_timeout", "rootfs_type", "rootless", "rx_rate_limiter_max_rate", "seccompsandbox",
-    "sev_snp_guest", "shared_fs", "snp_certs_path", "snp_guest_policy", "snp_id_auth", "snp_id_block", "tdx_quote_generation_service_socket_port",
-    "tx_rate_limiter_max_rate", "use_legacy_serial", "valid_ctlpaths", "valid_entropy_sources", "valid_file_mem_backends",
-    "valid_hypervisor_paths", "valid_jailer_paths", "valid_vhost_user_store_paths", "valid_virtio_fs_daemon_paths",
-    "vhost_user_reconnect_timeout_sec", "vhost_user_store_path", "virtio_fs_cache", "virtio_fs_cache_size", "virtio_fs_daemon",
-    "virtio_fs_extra_args", "virtio_fs_queue_size",
-))
-GO_AGENT_KEYS = frozenset((
-    "cdh_api_timeout", "debug_console_enabled", "dial_timeout", "enable_debug", "enable_tracing", "kernel_modules",
-    "launch_process_timeout", "visible_cdi_devices",
-))
+GO_HYPERVISOR_KEYS = frozenset(
+    (
+        "block_device_aio",
+        "block_device_cache_direct",
+        "block_device_cache_noflush",
+        "block_device_cache_set",
+        "block_device_driver",
+        "block_device_logical_sector_size",
+        "block_device_physical_sector_size",
+        "cold_plug_vfio",
+        "confidential_guest",
+        "cpu_features",
+        "ctlpath",
+        "default_bridges",
+        "default_maxmemory",
+        "default_maxvcpus",
+        "default_memory",
+        "default_vcpus",
+        "disable_block_device_use",
+        "disable_guest_selinux",
+        "disable_image_nvdimm",
+        "disable_nesting_checks",
+        "disable_seccomp",
+        "disable_selinux",
+        "disable_vhost_net",
+        "disk_rate_limiter_bw_max_rate",
+        "disk_rate_limiter_bw_one_time_burst",
+        "disk_rate_limiter_ops_max_rate",
+        "disk_rate_limiter_ops_one_time_burst",
+        "enable_annotations",
+        "enable_debug",
+        "enable_guest_swap",
+        "enable_hugepages",
+        "enable_iommu",
+        "enable_iommu_platform",
+        "enable_iothreads",
+        "enable_mem_prealloc",
+        "enable_numa",
+        "enable_vhost_user_store",
+        "enable_virtio_mem",
+        "entropy_source",
+        "extra_monitor_socket",
+        "file_mem_backend",
+        "firmware",
+        "firmware_volume",
+        "guest_hook_path",
+        "guest_memory_dump_paging",
+        "guest_memory_dump_path",
+        "hot_plug_vfio",
+        "hotplug_vfio_on_root_bus",
+        "hypervisor_loglevel",
+        "igvm",
+        "image",
+        "indep_iothreads",
+        "initrd",
+        "jailer_path",
+        "kernel",
+        "kernel_params",
+        "kernel_verity_params",
+        "machine_accelerators",
+        "machine_type",
+        "measurement_algo",
+        "memory_offset",
+        "memory_slots",
+        "msize_9p",
+        "net_rate_limiter_bw_max_rate",
+        "net_rate_limiter_bw_one_time_burst",
+        "net_rate_limiter_ops_max_rate",
+        "net_rate_limiter_ops_one_time_burst",
+        "numa_mapping",
+        "path",
+        "pcie_root_port",
+        "pcie_switch_port",
+        "pflashes",
+        "reclaim_guest_freed_memory",
+        "remote_hypervisor_socket",
+        "remote_hypervisor_timeout",
+        "rootfs_type",
+        "rootless",
+        "rx_rate_limiter_max_rate",
+        "seccompsandbox",
+        "sev_snp_guest",
+        "shared_fs",
+        "snp_certs_path",
+        "snp_guest_policy",
+        "snp_id_auth",
+        "snp_id_block",
+        "tdx_quote_generation_service_socket_port",
+        "tx_rate_limiter_max_rate",
+        "use_legacy_serial",
+        "valid_ctlpaths",
+        "valid_entropy_sources",
+        "valid_file_mem_backends",
+        "valid_hypervisor_paths",
+        "valid_jailer_paths",
+        "valid_vhost_user_store_paths",
+        "valid_virtio_fs_daemon_paths",
+        "vhost_user_reconnect_timeout_sec",
+        "vhost_user_store_path",
+        "virtio_fs_cache",
+        "virtio_fs_cache_size",
+        "virtio_fs_daemon",
+        "virtio_fs_extra_args",
+        "virtio_fs_queue_size",
+    )
+)
+GO_AGENT_KEYS = frozenset(
+    (
+        "cdh_api_timeout",
+        "debug_console_enabled",
+        "dial_timeout",
+        "enable_debug",
+        "enable_tracing",
+        "kernel_modules",
+        "launch_process_timeout",
+        "visible_cdi_devices",
+    )
+)
 # Keys that came with a release: before it, a Go drop-in that has one is refused.
 GO_KEY_SINCE = {"block_device_aio": "3.0.0"}
 GO_SECTIONS = frozenset(("hypervisor", "agent", "runtime", "factory", "image"))
@@ -121,7 +223,9 @@ def engine_support(runtime, release):
     if runtime == "go":
         honoured = at_least(release, "3.0.0")
         return {
-            "honoured": honoured, "always": "threads" if honoured is False else None, "native": honoured,
+            "honoured": honoured,
+            "always": "threads" if honoured is False else None,
+            "native": honoured,
             "native_keys": ["block_device_aio", "block_device_cache_set", "block_device_cache_direct"],
         }
     honoured = at_least(release, "3.21.0")
@@ -129,7 +233,9 @@ def engine_support(runtime, release):
     if honoured is False:
         always = "io_uring" if at_least(release, "3.20.0") else "threads"
     return {
-        "honoured": honoured, "always": always, "native": at_least(release, "3.29.0"),
+        "honoured": honoured,
+        "always": always,
+        "native": at_least(release, "3.29.0"),
         "native_keys": ["block_device_aio", "block_device_cache_direct"],
     }
 

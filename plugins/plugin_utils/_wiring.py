@@ -16,7 +16,7 @@ from ansible_collections.kataops.aio.plugins.plugin_utils import _containerd as 
 from ansible_collections.kataops.aio.plugins.plugin_utils import _kata_host as kata_host
 from ansible_collections.kataops.aio.plugins.plugin_utils import _releases as releases
 
-CONTAINERD_MAIN = "/etc/containerd/config.toml"     # the one file for which containerd has default imports
+CONTAINERD_MAIN = "/etc/containerd/config.toml"  # the one file for which containerd has default imports
 
 
 def _instances(host):
@@ -79,7 +79,7 @@ def _read_instance(host, entries, wanted, loaded):
         documents.append(document)
         patterns = containerd.import_patterns(document, name) if entries[0]["cri"] == "containerd" else []
         if patterns is not None and name == CONTAINERD_MAIN:
-            drop_ins = []           # containerd's default import of conf.d is replaced by what the file says
+            drop_ins = []  # containerd's default import of conf.d is replaced by what the file says
         for pattern in patterns or ():
             known = pattern in host.kata["globs"] if "*" in pattern else host.known(pattern)
             if not known:
@@ -150,10 +150,13 @@ def _choose(host, handler, found, problems):
         if how == "kata_conf_file" and releases.conf_file_restricted(found["release"]):
             real = host.resolve(path)
             if real is None or real not in [host.resolve(default) for default in defaults]:
-                problems.append({
-                    "code": "kata_conf_file_rejected", "where": path,
-                    "detail": "Kata %s accepts KATA_CONF_FILE only if it resolves to one of: %s" % (found["release"], ", ".join(defaults)),
-                })
+                problems.append(
+                    {
+                        "code": "kata_conf_file_rejected",
+                        "where": path,
+                        "detail": "Kata %s accepts KATA_CONF_FILE only if it resolves to one of: %s" % (found["release"], ", ".join(defaults)),
+                    }
+                )
         return path, how
     return next((path for path in defaults if host.resolve(path)), defaults[0]), "default"
 
@@ -169,10 +172,13 @@ def wire(host, handler, wanted):
     release, source = kata_host.release_of(host, shim, handler["config_path"])
     found = {"shim": shim, "kind": kind, "kind_reason": reason, "release": release, "release_source": source, "problems": problems}
     if shim is None or (host.binary(shim) or {}).get("kind") == "missing":
-        problems.append({
-            "code": "shim_missing", "where": shim or containerd.shim_name(handler["runtime_type"]) or handler["handler"],
-            "detail": "the shim of handler %s was not found" % handler["handler"],
-        })
+        problems.append(
+            {
+                "code": "shim_missing",
+                "where": shim or containerd.shim_name(handler["runtime_type"]) or handler["handler"],
+                "detail": "the shim of handler %s was not found" % handler["handler"],
+            }
+        )
     found["asked"], found["how"] = _choose(host, handler, found, problems)
     if not host.known(found["asked"]):
         wanted.append(found["asked"])

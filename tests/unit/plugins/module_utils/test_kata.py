@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the kataops founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host half of discovery: harmless, bounded, and in data whatever a host holds. What it is for is tested with the controller half (test_discover.py)."""
+"""The host half of discovery: harmless, bounded, and in data whatever a host holds. What it finds: test_discover.py."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 SHARE = "/opt/kata/share/defaults/kata-containers"
-TREE = Path(__file__).resolve().parents[7] if Path(__file__).parts[-7:-5] == ("kataops", "aio") else None
 
 
 def texts(kata):
@@ -37,15 +36,18 @@ def texts(kata):
 # --- files -----------------------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("data, text", [
-    (b"# a\nb = 1 # c\n\n  \t# d\r\n", "\nb = 1 # c\n\n\n"),
-    (b"a = '''\n# not a comment\n'''\n", "a = '''\n# not a comment\n'''\n"),
-    (b'a = """\n# not a comment\n"""\n', 'a = """\n# not a comment\n"""\n'),
-    (b"# bad \x00 byte\n", "# bad \x00 byte\n"),
-    (b"# lone \r return\n", "# lone \r return\n"),
-    ("# Gr\u00fc\u00dfe\n\ufeff# x\n".encode(), "\n\ufeff# x\n"),
-    (b"", ""),
-])
+@pytest.mark.parametrize(
+    "data, text",
+    [
+        (b"# a\nb = 1 # c\n\n  \t# d\r\n", "\nb = 1 # c\n\n\n"),
+        (b"a = '''\n# not a comment\n'''\n", "a = '''\n# not a comment\n'''\n"),
+        (b'a = """\n# not a comment\n"""\n', 'a = """\n# not a comment\n"""\n'),
+        (b"# bad \x00 byte\n", "# bad \x00 byte\n"),
+        (b"# lone \r return\n", "# lone \r return\n"),
+        ("# Gr\u00fc\u00dfe\n\ufeff# x\n".encode(), "\n\ufeff# x\n"),
+        (b"", ""),
+    ],
+)
 def test_strip_text(data, text):
     assert files.strip_text(data) == (text, None)
 
@@ -64,6 +66,7 @@ def test_stripping_never_changes_what_toml_says(text):
             return tomllib.loads(what)
         except tomllib.TOMLDecodeError:
             return "invalid"
+
     stripped, reason = files.strip_text(text.encode())
     assert reason is None
     assert read(stripped) == read(text)
@@ -108,7 +111,10 @@ def test_what_is_no_regular_file_is_never_opened(tmp_path, monkeypatch):
     for name in ("fifo", "socket", "folder"):
         documents.add("/" + name)
     assert {path: (document["kind"], document["sha256"]) for path, document in documents.by_path.items()} == {
-        "/fifo": ("fifo", None), "/socket": ("socket", None), "/folder": ("directory", None)}
+        "/fifo": ("fifo", None),
+        "/socket": ("socket", None),
+        "/folder": ("directory", None),
+    }
     listener.close()
 
 
@@ -145,36 +151,61 @@ def test_bounds(tmp_path, monkeypatch):
 # --- hints -----------------------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", [
-    'path = "/q/qemu"', "path = '/q/qemu'", '"path" = "/q/qemu"', 'qemu.path="/q/qemu"', "PATH = '/q/qemu'", 'hypervisor.qemu = { kernel = "/k", path = "/q/qemu" }',
-    '  path\t=\t"/q/qemu" # comment', 'hypervisor = { qemu = { path = "/q/qemu" } }'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'path = "/q/qemu"',
+        "path = '/q/qemu'",
+        '"path" = "/q/qemu"',
+        'qemu.path="/q/qemu"',
+        "PATH = '/q/qemu'",
+        'hypervisor.qemu = { kernel = "/k", path = "/q/qemu" }',
+        '  path\t=\t"/q/qemu" # comment',
+        'hypervisor = { qemu = { path = "/q/qemu" } }',
+    ],
+)
 def test_qemu_paths_in_any_spelling(text):
     header = "" if "hypervisor" in text else "[hypervisor.qemu]\n"
     assert hints.qemu_paths(header + text) == ["/q/qemu"]
 
 
-@pytest.mark.parametrize("text", [
-    "[hypervisor.clh]\npath = '/opt/kata/bin/cloud-hypervisor'\n", "[hypervisor.qemu]\n# path = '/q/qemu'\n", "[hypervisor.qemu]\npath = 'PLACEHOLDER'\n",
-    "[hypervisor.qemu]\njailer_path = '/j'\n", "[[hypervisor.qemu.extensions]]\npath = '/x.img'\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[hypervisor.clh]\npath = '/opt/kata/bin/cloud-hypervisor'\n",
+        "[hypervisor.qemu]\n# path = '/q/qemu'\n",
+        "[hypervisor.qemu]\npath = 'PLACEHOLDER'\n",
+        "[hypervisor.qemu]\njailer_path = '/j'\n",
+        "[[hypervisor.qemu.extensions]]\npath = '/x.img'\n",
+    ],
+)
 def test_what_is_no_qemu_path(text):
     assert hints.qemu_paths(text) == []
 
 
-@pytest.mark.parametrize("script, conf_file, target, told", [
-    ("KATA_CONF_FILE=/a/b.toml /opt/kata/bin/containerd-shim-kata-v2 $@", "/a/b.toml", "/opt/kata/bin/containerd-shim-kata-v2", False),
-    ('export KATA_CONF_FILE="/a/b c.toml"\nexec "/opt/kata/bin/containerd-shim-kata-v2" "$@"', "/a/b c.toml", "/opt/kata/bin/containerd-shim-kata-v2", False),
-    ("export KATA_CONF_FILE='/a/b.toml'; /x/containerd-shim-kata-v2", "/a/b.toml", "/x/containerd-shim-kata-v2", False),
-    ("# KATA_CONF_FILE=/old.toml\nexec /x/containerd-shim-kata-v2", None, "/x/containerd-shim-kata-v2", False),
-    ("KATA_CONF_FILE=$HOME/x.toml /x/containerd-shim-kata-v2", None, "/x/containerd-shim-kata-v2", True),
-    ("MY_KATA_CONF_FILE=/x.toml", None, None, False),
-])
+@pytest.mark.parametrize(
+    "script, conf_file, target, told",
+    [
+        ("KATA_CONF_FILE=/a/b.toml /opt/kata/bin/containerd-shim-kata-v2 $@", "/a/b.toml", "/opt/kata/bin/containerd-shim-kata-v2", False),
+        (
+            'export KATA_CONF_FILE="/a/b c.toml"\nexec "/opt/kata/bin/containerd-shim-kata-v2" "$@"',
+            "/a/b c.toml",
+            "/opt/kata/bin/containerd-shim-kata-v2",
+            False,
+        ),
+        ("export KATA_CONF_FILE='/a/b.toml'; /x/containerd-shim-kata-v2", "/a/b.toml", "/x/containerd-shim-kata-v2", False),
+        ("# KATA_CONF_FILE=/old.toml\nexec /x/containerd-shim-kata-v2", None, "/x/containerd-shim-kata-v2", False),
+        ("KATA_CONF_FILE=$HOME/x.toml /x/containerd-shim-kata-v2", None, "/x/containerd-shim-kata-v2", True),
+        ("MY_KATA_CONF_FILE=/x.toml", None, None, False),
+    ],
+)
 def test_wrapper(script, conf_file, target, told):
     found = hints.wrapper("#!/bin/sh\n" + script + "\n")
     assert (found["kata_conf_file"], found["target"], found["reason"] is not None) == (conf_file, target, told)
 
 
 def test_versions_yaml():
-    text = "assets:\n  hypervisor:\n    stratovirt:\n      version: \"v1\"\n    qemu:\n      description: x\n      version: \"v8.2.4\"\n      tdx:\n        version: \"v9\"\n"
+    text = 'assets:\n  hypervisor:\n    fc:\n      version: "v1"\n    qemu:\n      version: "v8.2.4"\n      x:\n        version: "v9"\n'
     assert hints.versions_yaml_qemu(text) == "8.2.4"
     assert hints.versions_yaml_qemu("externals:\n  qemu:\n    version: '1'\n") is None
     assert hints.versions_yaml_qemu("qemu:\n  version: master\n") is None
@@ -190,8 +221,25 @@ def test_any_bytes_into_the_hints(data):
     assert hints.looks_like_kata(text) in (True, False)
 
 
-@pytest.mark.parametrize("text", ['"' * 60000, "'" * 60000, "[" * 60000, "path=" * 20000, "KATA_CONF_FILE=" * 5000, "/containerd-shim" * 5000, "io.containerd.kata" * 4000, "/" * 60000,
-    "'/a.toml' " * 6000, '["/kata"]' * 6000, "a: x" + " " * 60000 + "y", "\n" * 60000, '"\\' * 40000, " " * 60000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"' * 60000,
+        "'" * 60000,
+        "[" * 60000,
+        "path=" * 20000,
+        "KATA_CONF_FILE=" * 5000,
+        "/containerd-shim" * 5000,
+        "io.containerd.kata" * 4000,
+        "/" * 60000,
+        "'/a.toml' " * 6000,
+        '["/kata"]' * 6000,
+        "a: x" + " " * 60000 + "y",
+        "\n" * 60000,
+        '"\\' * 40000,
+        " " * 60000,
+    ],
+)
 def test_hints_are_quick_on_hostile_texts(text):
     start = time.monotonic()
     hints.toml_paths(text, "/f")
@@ -210,8 +258,13 @@ def test_hints_are_quick_on_hostile_texts(text):
 def test_version_of_a_shim_has_a_time_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(shims, "VERSION_TIMEOUT", 0.3)
     for name, body, answer in (
-        ("good", "echo 'Kata Containers containerd shim (Golang): id: x, version: 3.2.0'", "Kata Containers containerd shim (Golang): id: x, version: 3.2.0"),
-        ("slow", "exec sleep 60", None), ("bad", "echo x; exit 1", None),
+        (
+            "good",
+            "echo 'Kata Containers containerd shim (Golang): id: x, version: 3.2.0'",
+            "Kata Containers containerd shim (Golang): id: x, version: 3.2.0",
+        ),
+        ("slow", "exec sleep 60", None),
+        ("bad", "echo x; exit 1", None),
     ):
         path = tmp_path / name
         path.write_text("#!/bin/sh\n" + body + "\n")
@@ -287,10 +340,13 @@ def test_what_is_denied_is_told(tmp_path):
             parent.chmod(0o755)
     code = (
         "import json, sys; sys.path[:0] = json.loads(sys.argv[1])\n"
-        "from ansible_collections.kataops.aio.plugins.module_utils._kata import collect\nprint(json.dumps(collect(sys.argv[2])))")
+        "from ansible_collections.kataops.aio.plugins.module_utils._kata import collect\nprint(json.dumps(collect(sys.argv[2])))"
+    )
     done = subprocess.run(
         ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", sys.executable, "-c", code, json.dumps(sys.path), root],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        capture_output=True,
+        check=False,
+    )
     if b"ModuleNotFoundError" in done.stderr or b"Permission denied" in done.stderr:
         pytest.skip("the other user cannot reach this Python or the collection")
     kata = json.loads(done.stdout)
@@ -300,10 +356,25 @@ def test_what_is_denied_is_told(tmp_path):
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(
-    st.sampled_from(["/etc/containerd/config.toml", "/etc/crio/crio.conf.d/x", SHARE + "/configuration-qemu.toml", SHARE + "/config.d/a", "/opt/kata/VERSION",
-                     "/opt/kata/versions.yaml", "/opt/kata/bin/containerd-shim-kata-v2", "/proc/1/comm", "/proc/1/cmdline", "/proc/1/environ"]),
-    st.one_of(st.binary(max_size=120), st.sampled_from([b"containerd\n", b"#!/bin/sh\n", b"imports = ['/**', '../*/*.toml', '/proc/*/*']\n"]))))
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [
+                "/etc/containerd/config.toml",
+                "/etc/crio/crio.conf.d/x",
+                SHARE + "/configuration-qemu.toml",
+                SHARE + "/config.d/a",
+                "/opt/kata/VERSION",
+                "/opt/kata/versions.yaml",
+                "/opt/kata/bin/containerd-shim-kata-v2",
+                "/proc/1/comm",
+                "/proc/1/cmdline",
+                "/proc/1/environ",
+            ]
+        ),
+        st.one_of(st.binary(max_size=120), st.sampled_from([b"containerd\n", b"#!/bin/sh\n", b"imports = ['/**', '../*/*.toml', '/proc/*/*']\n"])),
+    )
+)
 def test_any_bytes_in_any_file(tmp_path_factory, contents):
     root = tmp_path_factory.mktemp("host")
     for path, data in contents.items():
@@ -322,11 +393,12 @@ def test_every_python_of_a_managed_node_gives_the_same(python, tmp_path):
     place = str(Path(hints.__file__).parents[5])
     code = (
         "import json, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from ansible_collections.kataops.aio.plugins.module_utils._kata import collect\nprint(json.dumps(collect(sys.argv[2])))")
+        "from ansible_collections.kataops.aio.plugins.module_utils._kata import collect\nprint(json.dumps(collect(sys.argv[2])))"
+    )
     done = subprocess.run([str(found[-1]), "-S", "-B", "-c", code, place, root], stdout=subprocess.PIPE, check=True)
     kata = json.loads(done.stdout)
     here = collect(root)
     assert texts(kata) == texts(here)
     for key in here:
-        if key != "texts_z":        # zlib's own version may differ
+        if key != "texts_z":  # zlib's own version may differ
             assert kata[key] == json.loads(json.dumps(here[key])), key

@@ -79,9 +79,15 @@ def test_second_round_trip_fetches_what_hints_miss(tmp_path):
 def test_only_two_variables_of_an_environment_travel(tmp_path):
     root = layouts.build(layouts.load("containerd_v4"), tmp_path)
     kata = collect(root)
-    assert kata["cri_processes"] == [{
-        "cri": "containerd", "config": "/srv/containerd/main.toml", "config_dir": None, "kata_conf_file": None, "path": "/usr/bin:/opt/kata/bin",
-    }]
+    assert kata["cri_processes"] == [
+        {
+            "cri": "containerd",
+            "config": "/srv/containerd/main.toml",
+            "config_dir": None,
+            "kata_conf_file": None,
+            "path": "/usr/bin:/opt/kata/bin",
+        }
+    ]
     assert "not-sent" not in json.dumps(kata)
 
 
@@ -89,7 +95,8 @@ def test_conf_file_of_the_environment_of_containerd(tmp_path):
     layout = layouts.load("static_3_7_0")
     layout["files"]["/etc/site/kata.toml"] = "[hypervisor.qemu]\npath = '/opt/q'\n"
     layout["files"]["/etc/containerd/config.toml"] = (
-        'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.kata]\nruntime_type = "io.containerd.kata.v2"\n')
+        'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.kata]\nruntime_type = "io.containerd.kata.v2"\n'
+    )
     layout["files"]["/proc/1/comm"] = "containerd\n"
     layout["files"]["/proc/1/cmdline"] = "containerd\0"
     layout["files"]["/proc/1/environ"] = "KATA_CONF_FILE=/etc/site/kata.toml\0PATH=/usr/bin:/opt/kata/bin\0"
@@ -98,17 +105,20 @@ def test_conf_file_of_the_environment_of_containerd(tmp_path):
     assert runtime["values"]["path"] == "/opt/q"
 
 
-@pytest.mark.parametrize("prepare, code, refused", [
-    (lambda d: (d / "broken").write_text("= nonsense"), "drop_in_toml_invalid", True),
-    (lambda d: (d / "README.md").write_text("Put your files here.\n"), "drop_in_toml_invalid", True),
-    (lambda d: (d / "sub").mkdir(), "drop_in_directory", True),
-    (lambda d: os.mkfifo(d / "pipe"), "drop_in_fifo", True),
-    (lambda d: (d / "dangling.toml").symlink_to("nowhere"), "drop_in_dangling", True),
-    (lambda d: (d / "bad.toml").write_bytes(b"# \xff\n"), "drop_in_toml_invalid", True),
-    (lambda d: (d / "nul.toml").write_bytes(b"# \0\n"), "drop_in_toml_invalid", True),
-    (lambda d: (d / "20-site.toml~").write_text(""), "drop_in_stray_name", False),
-    (lambda d: (d / "mask.toml").symlink_to("20-site.toml"), None, False),
-])
+@pytest.mark.parametrize(
+    "prepare, code, refused",
+    [
+        (lambda d: (d / "broken").write_text("= nonsense"), "drop_in_toml_invalid", True),
+        (lambda d: (d / "README.md").write_text("Put your files here.\n"), "drop_in_toml_invalid", True),
+        (lambda d: (d / "sub").mkdir(), "drop_in_directory", True),
+        (lambda d: os.mkfifo(d / "pipe"), "drop_in_fifo", True),
+        (lambda d: (d / "dangling.toml").symlink_to("nowhere"), "drop_in_dangling", True),
+        (lambda d: (d / "bad.toml").write_bytes(b"# \xff\n"), "drop_in_toml_invalid", True),
+        (lambda d: (d / "nul.toml").write_bytes(b"# \0\n"), "drop_in_toml_invalid", True),
+        (lambda d: (d / "20-site.toml~").write_text(""), "drop_in_stray_name", False),
+        (lambda d: (d / "mask.toml").symlink_to("20-site.toml"), None, False),
+    ],
+)
 def test_config_d_of_go(prepare, code, refused, tmp_path):
     root = layouts.build(layouts.load("static_3_7_0"), tmp_path)
     prepare(Path(root + SHARE + "/config.d"))
@@ -118,11 +128,14 @@ def test_config_d_of_go(prepare, code, refused, tmp_path):
     assert runtime["values"]["block_device_aio"] == "native"
 
 
-@pytest.mark.parametrize("make, code, refused, safe", [
-    (lambda d: d.write_text(""), "config_dir_not_a_folder", True, False),
-    (lambda d: d.symlink_to("nowhere"), "config_dir_dangling", False, False),
-    (os.mkfifo, "config_dir_not_a_folder", True, False),
-])
+@pytest.mark.parametrize(
+    "make, code, refused, safe",
+    [
+        (lambda d: d.write_text(""), "config_dir_not_a_folder", True, False),
+        (lambda d: d.symlink_to("nowhere"), "config_dir_dangling", False, False),
+        (os.mkfifo, "config_dir_not_a_folder", True, False),
+    ],
+)
 def test_config_d_that_is_no_folder(make, code, refused, safe, tmp_path):
     root = layouts.build(layouts.load("static_3_7_0"), tmp_path)
     folder = Path(root + SHARE + "/config.d")
@@ -170,10 +183,13 @@ def test_one_base_file_read_by_both_runtimes(tmp_path):
     layout["files"]["/etc/containerd/config.toml"] += (
         '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.kata-rs]\nruntime_type = "io.containerd.kata-rs.v2"\n'
         'runtime_path = "/opt/kata/runtime-rs/bin/containerd-shim-kata-v2"\n'
-        '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.kata-rs.options]\nConfigPath = "%s/configuration.toml"\n' % SHARE)
+        '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.kata-rs.options]\nConfigPath = "%s/configuration.toml"\n' % SHARE
+    )
     runtimes = discover(observe(layouts.build(layout, tmp_path)))
     assert [(runtime["id"], runtime["runtime"], runtime["handlers"]) for runtime in runtimes] == [
-        (SHARE + "/configuration-qemu.toml", "go", ["kata-qemu"]), (SHARE + "/configuration-qemu.toml#rs", "rs", ["kata-rs"])]
+        (SHARE + "/configuration-qemu.toml", "go", ["kata-qemu"]),
+        (SHARE + "/configuration-qemu.toml#rs", "rs", ["kata-rs"]),
+    ]
 
 
 def test_version_of_the_shim_is_the_last_resort(tmp_path):
@@ -182,7 +198,7 @@ def test_version_of_the_shim_is_the_last_resort(tmp_path):
 
     def version(path):
         asked.append(path)
-        return "Kata Containers containerd shim (Golang): id: \"io.containerd.kata.v2\", version: 3.2.0, commit: abc"
+        return 'Kata Containers containerd shim (Golang): id: "io.containerd.kata.v2", version: 3.2.0, commit: abc'
 
     root = layouts.build(layout, tmp_path / "a")
     runtime = discover(collect(root, run_version=version))[0]
@@ -197,7 +213,9 @@ def test_files_that_the_user_names(tmp_path):
     layout["files"]["/srv/kata/own.toml"] = "[hypervisor.qemu]\npath = '/opt/q'\n"
     runtimes = discover(observe(layouts.build(layout, tmp_path), extra_files=["/srv/cri/*.toml", "/srv/kata/own.toml"]))
     assert [(runtime["id"], runtime["handlers"], runtime["config"]["how"]) for runtime in runtimes] == [
-        (SHARE + "/configuration-qemu.toml", ["kata-qemu"], "config_path"), ("/srv/kata/own.toml", [], "named")]
+        (SHARE + "/configuration-qemu.toml", ["kata-qemu"], "config_path"),
+        ("/srv/kata/own.toml", [], "named"),
+    ]
 
 
 def test_imports_fetched_as_named_files_are_no_cri_of_their_own(tmp_path):
@@ -225,8 +243,10 @@ def test_shipped_configurations(folder, tmp_path):
             raw += path.stat().st_size
             place = SHARE + below + "/" + path.name
             layouts.put(tmp_path, place, path.read_bytes())
-            table += '[plugins.cri.containerd.runtimes."%s-%s"]\nruntime_type = "io.containerd.kata.v2"\nruntime_path = "%s"\noptions.ConfigPath = "%s"\n' % (
-                kind, path.stem, shim, place)
+            table += (
+                '[plugins.cri.containerd.runtimes."%s-%s"]\nruntime_type = "io.containerd.kata.v2"\nruntime_path = "%s"\noptions.ConfigPath = "%s"\n'
+                % (kind, path.stem, shim, place)
+            )
             wanted[place] = kind
     layouts.put(tmp_path, "/etc/containerd/config.toml", table)
     layouts.put(tmp_path, "/opt/kata/VERSION", folder.name + "\n")
