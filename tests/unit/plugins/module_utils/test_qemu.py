@@ -15,9 +15,10 @@ import pytest
 from ansible_collections.kataops.aio.plugins.module_utils import _qemu
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 
-KEYS = set(
-    ["path", "names", "real_path", "status", "reason", "kind", "wrapper", "origin", "package", "file", "version", "version_by", "architecture", "linkage", "needed", "engines", "firmware", "devices_missing", "objects_missing", "machine_types", "evidence"]
-)
+KEYS = {
+    "path", "names", "real_path", "status", "reason", "kind", "wrapper", "origin", "package", "file", "version", "version_by", "architecture",
+    "linkage", "needed", "engines", "firmware", "devices_missing", "objects_missing", "machine_types", "evidence",
+}  # fmt: skip
 ENGINE_KEYS = {"compiled", "compiled_by", "usable", "outcome", "cause", "needs_direct", "observed", "reason", "evidence"}
 
 

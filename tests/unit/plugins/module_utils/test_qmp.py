@@ -109,7 +109,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.fixed_dictionaries(
         {"QMP": st.one_of(JSON, st.fixed_dictionaries({"version": st.one_of(JSON, st.fixed_dictionaries({"qemu": JSON, "package": JSON}))}))}
