@@ -57,6 +57,7 @@ def test_strip_text_of_no_utf_8():
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")
+@settings(deadline=None)
 @given(st.text(alphabet="a=1\n\r\t #'\"[]\x00\x07\u00fc\\", max_size=60))
 def test_stripping_never_changes_what_toml_says(text):
     import tomllib
@@ -211,6 +212,7 @@ def test_versions_yaml():
     assert hints.versions_yaml_qemu("qemu:\n  version: master\n") is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_into_the_hints(data):
     text = files.strip_text(data)[0] or data.decode("latin-1")
@@ -355,7 +357,7 @@ def test_what_is_denied_is_told(tmp_path):
     assert kata["config_dirs"][SHARE + "/config.d"]["reason"] == "Permission denied"
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(
         st.sampled_from(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.kataops.aio.plugins.plugin_utils import _containerd as containerd
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 V1 = '[plugins.cri.containerd.runtimes.kata]\nruntime_type = "io.containerd.kata.v2"\noptions = { ConfigPath = "/c" }\n'
@@ -109,6 +109,7 @@ def test_wrong_shapes_are_no_runtimes(document):
     assert not containerd.import_patterns(document, "/f")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_is_read_or_told(text):
     document, problems = containerd.read(text, "/f")

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.plugin_utils import _discover, _kata_merge, _kata_toml
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata_toml import FATAL, effective, parse
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 BASE = (
@@ -358,6 +358,7 @@ def model(base_table, folder, runtime):
     return values, refused
 
 
+@settings(deadline=None)
 @given(tables, st.dictionaries(names, files, max_size=6), st.sampled_from(["go", "rs"]))
 def test_merge_equals_an_independent_model(base_table, folder, runtime):
     sources = [
@@ -374,6 +375,7 @@ def test_merge_equals_an_independent_model(base_table, folder, runtime):
         assert path == "/k/configuration-qemu.toml" or (winner and (key in folder[winner[0]][0] or key == "wrong_key"))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200), st.text(max_size=200), st.sampled_from(["go", "rs"]))
 def test_no_text_makes_the_merge_fail(first, second, runtime):
     result = effective(base(first), [entry("a.toml", second)], runtime)
