@@ -86,7 +86,7 @@ class QmpReader:
         message = _as_message(line)
         if message is None:
             # Text without a line end may stand before a message.
-            for key in _MESSAGE_KEYS:
+            for key in _MESSAGE_KEYS if b"{" in line else ():
                 at = line.find(b'{"%s"' % key.encode("ascii"))
                 if at > 0:
                     message = _as_message(line[at:])

@@ -95,12 +95,13 @@ def test_device_add_is_katas(runtime, driver, expected):
 
 def test_the_machine_has_what_the_hot_plug_needs():
     line = " ".join(_proof.command_line("/q", "q35", "virtio-scsi", "on,obsolete=deny"))
+    assert " -S " in line
     for part in (
         "-machine q35",
         "pci-bridge,bus=pcie.0,id=pci-bridge-0",
         "virtio-scsi-pci,id=scsi0",
         "-sandbox on,obsolete=deny",
-        " -S ",
+       
         "-qmp stdio",
     ):
         assert part in line
@@ -147,7 +148,7 @@ def test_a_bad_qemu_is_a_failed_proof(tmp_path, text, cause, words):
     if text is not None:
         path.write_text(text)
         path.chmod(0o755)
-    result = _proof.prove(str(path), storage_path=str(tmp_path), timeout=2)
+    result = _proof.prove(str(path), storage_path=str(tmp_path), timeout=2 if cause == "timed_out" else 60)
     assert set(result) == KEYS
     assert (result["ok"], result["cause"]) == (False, cause)
     assert words in result["reason"]

@@ -26,7 +26,7 @@ def run(tmp_path, options):
         capture_output=True,
         text=True,
         check=False,
-        env=dict(os.environ, PYTHONPATH=str(tmp_path), _ANSIBLE_MODULE_SERIALIZATION_PROFILE="legacy"),
+        env=dict(os.environ, PYTHONPATH=str(tmp_path)),
     )
     try:
         return json.loads(done.stdout)
