@@ -18,7 +18,7 @@ from ansible_collections.kataops.aio.plugins.module_utils._errors import AioErro
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata_toml import parse
 from tomlkit.container import Container
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import Comment, InlineTable, Item, SingleKey, Table, Whitespace
+from tomlkit.items import Comment, InlineTable, Item, SingleKey, Table
 
 BOM = "\ufeff"
 BARE_KEY = re.compile(r"^[A-Za-z0-9_-]+$")
@@ -142,8 +142,10 @@ class _Document:
         self.where = where
         self.mark = BOM if text.startswith(BOM) else ""
         self.original = self.text = text[len(self.mark) :]
+        # A last line without a line end gets one for the time of the edit.
+        self.end = "" if self.text.endswith("\n") else "\r\n" if "\r\n" in self.text else "\n"
         try:
-            self.model = tomlkit.parse(self.original)
+            self.model = tomlkit.parse(self.original + self.end)
         except (TOMLKitError, ValueError, RecursionError) as exc:
             raise _refused(where, str(exc)) from exc
         self._render(0, 0)
@@ -163,13 +165,14 @@ class _Document:
 
     def take_out(self, table: str, name: str) -> None:
         container, index = _find(self.model, ("hypervisor", table), name)
-        _remove(container, index)
+        del container.body[index]
         self._render(None, 0)
 
     def _render(self, gone: int | None, came: int | None) -> None:
         """Take the model's text over if it differs in one run of at most ``gone`` old and ``came`` new characters (None: any number)."""
         try:
             new = tomlkit.dumps(self.model)
+            new = new[: len(new) - len(self.end)]
         except (TOMLKitError, ValueError, RecursionError) as exc:
             raise _refused(self.where, str(exc)) from exc
         shorter = min(len(self.text), len(new))
@@ -231,28 +234,18 @@ def _replace(container: Container, index: int, new: Item) -> None:
     container.body[index] = (key, new)
 
 
-def _insert(document: t.Any, table: str, name: str, value: t.Any, where: str) -> None:
-    places = list(_containers(document, ("hypervisor", table)))
-    inline = [item for _container, item in places if isinstance(item, InlineTable)]
-    if inline:
-        inline[0].append(name, value)
-        return
-    headed = [(container, item) for container, item in places if isinstance(item, Table) and not item.is_super_table()]
+def _insert(document: t.Any, table: str, name: str, value: Item, where: str) -> None:
+    headed = [
+        (container, item) for container, item in _containers(document, ("hypervisor", table)) if isinstance(item, Table) and not item.is_super_table()
+    ]
     if not headed:
         raise _refused(where, "[hypervisor.%s] has no header of its own to put %s under" % (table, name))
     container, holder = headed[0]
     index, neighbour = _place(container, name)
-    new = tomlkit.item(value)
-    if neighbour is None:
-        new.trivia.trail = holder.trivia.trail or "\n"
-    else:
-        new.trivia.indent = neighbour.trivia.indent
-        new.trivia.trail = neighbour.trivia.trail
-    row = [(SingleKey(name), new)]
-    if not new.trivia.trail:
-        # The file ends without a line end: the new line then begins with one, and the file goes on ending so.
-        row.insert(0, (None, Whitespace("\r\n" if "\r\n" in document.as_string() else "\n")))
-    container.body[index:index] = row
+    trivia = (neighbour or holder).trivia
+    value.trivia.indent = trivia.indent if neighbour else ""
+    value.trivia.trail = trivia.trail
+    container.body.insert(index, (SingleKey(name), value))
 
 
 def _place(container: Container, name: str) -> tuple[int, Item | None]:
@@ -273,13 +266,6 @@ def _place(container: Container, name: str) -> tuple[int, Item | None]:
             return relatives[-1] + 1, body[relatives[-1]][1]
         family = family.rsplit("_", 1)[0]
     return (rows[-1] + 1, body[rows[-1]][1]) if rows else (0, None)
-
-
-def _remove(container: Container, index: int) -> None:
-    item = container.body[index][1]
-    del container.body[index]
-    if not item.trivia.trail and index and isinstance(container.body[index - 1][1], Whitespace):
-        del container.body[index - 1]
 
 
 def _same(one: t.Any, other: t.Any) -> bool:
