@@ -29,8 +29,8 @@ SBOM = "sbom.cdx.json"
 #: A manifest is small (one line a file); more than this is no manifest of ours.
 MAX_BYTES = 4 * 1024 * 1024
 
-_ID = re.compile(r"^qemu-[A-Za-z0-9][A-Za-z0-9.+_-]{0,120}$")
-_SHA256 = re.compile(r"^[0-9a-f]{64}$")
+_ID = re.compile(r"qemu-[A-Za-z0-9][A-Za-z0-9.+~_-]{0,120}\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _MODES = ("0644", "0755")
 _FIELDS = {
     "schema_version": int,

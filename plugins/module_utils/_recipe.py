@@ -288,7 +288,7 @@ def tree_id(build_inputs):
     version = re.sub(r"^\d+:", "", build_inputs["source"]["version"])
     if build_inputs["source"]["kind"] == "kata_static":
         version = "kata-" + version
-    version = re.sub(r"[^A-Za-z0-9.+_-]", "-", version)
+    version = re.sub(r"[^A-Za-z0-9.+~_-]", "-", version)
     return "qemu-%s-%s-%s-%s" % (version, build_inputs["architecture"], build_inputs["linkage"], digest(build_inputs)[:12])
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gzip
 import hashlib
 import lzma
 import os
@@ -49,6 +50,11 @@ def locked(folder):
             if name.startswith(TEMPORARY):
                 shutil.rmtree(os.path.join(folder, name))
         yield
+    except BaseException:
+        if made:
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+        raise
     finally:
         os.close(descriptor)
 
@@ -128,8 +134,8 @@ class Archive:
                 found = _manifest.file_sha256(self.path)
                 if found != self._sha256:
                     raise AioError("the artifact's checksum is wrong: sha256 %s" % found, where=self.path, expected=self._sha256, remedy=_FETCH_AGAIN)
-            stream = self._stack.enter_context(open_stream(self.path))
-            self._tar = self._stack.enter_context(tarfile.open(fileobj=stream, mode="r|"))
+            self._stream = self._stack.enter_context(open_stream(self.path))
+            self._tar = self._stack.enter_context(tarfile.open(fileobj=self._stream, mode="r|"))
             first = self._tar.next()
             if first is None or not first.isreg() or os.path.basename(first.name) != _manifest.NAME or first.size > _manifest.MAX_BYTES:
                 raise AioError("the artifact does not begin with its manifest", where=self.path, expected="an artifact of the role qemu_build")
@@ -149,7 +155,7 @@ class Archive:
         """What the readers of tar and its compression say of damage, as one error."""
         try:
             yield
-        except (tarfile.TarError, lzma.LZMAError, EOFError, zlib.error) as error:
+        except (tarfile.TarError, lzma.LZMAError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, OverflowError) as error:
             raise AioError(
                 "the artifact is truncated or damaged: %s" % error, where=self.path, expected="an unharmed archive", remedy=_FETCH_AGAIN
             ) from None
@@ -168,6 +174,7 @@ class Archive:
                         raise self._wrong("a file that its manifest does not have, or has once only: %s" % path)
                     self._unpack_file(member, wanted.pop(path), os.path.join(folder, path))
                 member = self._tar.next()
+            self._read_to_end()
         if wanted:
             raise self._wrong("not all files of its manifest: %s is missing" % ", ".join(sorted(wanted)))
         with open(os.path.join(folder, _manifest.NAME), "wb") as handle:
@@ -178,6 +185,13 @@ class Archive:
         for base, _folders, _files in os.walk(folder):
             os.chmod(base, 0o755)
             sync_folder(base)
+
+    def _read_to_end(self):
+        """Only at the very end do the compression's own checksums tell whether all of it was read."""
+        for _block in range(64):
+            if not self._stream.read(_BLOCK):
+                return
+        raise self._wrong("more behind its last file than any tar has")
 
     def _wrong(self, what):
         return AioError("the artifact holds %s" % what, where=self.path, remedy="do not use it; " + _FETCH_AGAIN)

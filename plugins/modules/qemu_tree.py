@@ -21,8 +21,8 @@ description:
 options:
   state:
     description:
-      - V(present) makes the tree of O(src), O(archive) or O(url) stand there. A whole tree that is there already is left alone, and then nothing is fetched.
-        A damaged one is mended, file by file.
+      - V(present) makes the tree of O(src), O(archive) or O(url) stand there. A whole tree that is there already is left alone, and then nothing is
+        sent or fetched. A damaged one is mended, file by file.
       - V(verified) only checks the tree O(id) and fails where it is missing or differs from its manifest.
       - V(queried) tells whether the tree O(id) is there and whole. It never fails for that.
       - V(absent) takes the tree O(id) away. It fails where something still uses it.
