@@ -269,3 +269,37 @@ def test_shipped_configurations(folder, tmp_path):
             assert "tdx" in runtime["id"]
     texts = unpack(kata["texts_z"])
     assert len(texts) == len({document["sha256"] for document in kata["documents"].values()})
+
+
+@pytest.mark.parametrize(
+    "imports, handlers", [("", ["kata-qemu"]), ('imports = ["/etc/containerd/conf.d/*.toml"]\n', ["kata-qemu"]), ("imports = []\n", [])]
+)
+def test_conf_d_counts_unless_the_main_file_imports_something_else(imports, handlers, tmp_path):
+    layout = layouts.load("static_3_7_0")
+    layout["files"]["/etc/containerd/conf.d/kata.toml"] = layout["files"]["/etc/containerd/config.toml"]
+    layout["files"]["/etc/containerd/config.toml"] = "version = 2\n" + imports
+    assert discover(observe(layouts.build(layout, tmp_path)))[0]["handlers"] == handlers
+
+
+def test_only_values_that_matter_or_that_a_drop_in_sets_are_kept(tmp_path):
+    layout = layouts.load("static_3_7_0")
+    layout["files"][SHARE + "/configuration-qemu.toml"] = layout["files"][SHARE + "/configuration-qemu.toml"].replace(
+        "[agent", "default_vcpus = 1\npcie_root_port = 1\n[agent"
+    )
+    layout["files"][SHARE + "/config.d/20-site.toml"] += "pcie_root_port = 2\n"
+    runtime = discover(observe(layouts.build(layout, tmp_path)))[0]
+    assert "default_vcpus" not in runtime["values"]
+    assert runtime["values"]["pcie_root_port"] == 2
+    assert set(runtime["sources"]) == set(runtime["values"])
+
+
+@pytest.mark.parametrize("folder, prefix", [("/usr/local/bin", "/opt/kata"), ("/usr/bin", "/usr"), ("/opt/kata/bin", "/opt/kata")])
+def test_defaults_follow_what_the_shim_was_built_for(folder, prefix, tmp_path):
+    layout = layouts.load("containerd_v1")
+    del layout["files"]["/usr/bin/containerd-shim-kata-v2"]
+    layout["files"][folder + "/containerd-shim-kata-v2"] = "ELF"
+    layout["files"][SHARE + "/configuration.toml"] = "[hypervisor.qemu]\n"
+    runtimes = discover(observe(layouts.build(layout, tmp_path)))
+    assert [runtime["config"]["asked"] for runtime in runtimes if runtime["handlers"]] == [
+        prefix + "/share/defaults/kata-containers/configuration.toml"
+    ]
