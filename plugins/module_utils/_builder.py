@@ -220,7 +220,10 @@ class Build:
         os.makedirs(self.folder, exist_ok=True)
         os.makedirs(cache_dir, exist_ok=True)
         descriptor = self._lock()
-        if descriptor is None or self._read("rc") == "0":
+        if descriptor is None:
+            return self.status()
+        if self._read("rc") == "0" and (os.path.isdir(self.path("tree")) or self._read("artifact.json")):
+            os.close(descriptor)
             return self.status()
         try:
             free = shutil.disk_usage(self.folder).free
@@ -436,14 +439,15 @@ def start_machine(path, architecture):
 
 
 def _session_members(session):
-    """Process ids whose session is ``session`` (field 6 of proc_pid_stat(5))."""
+    """Ids of living processes whose session is ``session`` (fields 3 and 6 of proc_pid_stat(5))."""
     members = []
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 with open("/proc/%s/stat" % name, encoding="utf-8", errors="replace") as handle:
-                    if int(handle.read().rsplit(")", 1)[1].split()[3]) == session:
-                        members.append(int(name))
+                    fields = handle.read().rsplit(")", 1)[1].split()
+                if int(fields[3]) == session and fields[0] not in ("Z", "X"):
+                    members.append(int(name))
             except (OSError, IndexError):
                 continue
     return members
