@@ -103,7 +103,7 @@ def ask_role(variant):
     run(LAB / "env", "--run", timeout=900)
     answer = STATE / f"{variant}.json"
     answer.unlink(missing_ok=True)
-    variables = {**BUILDS[variant], "qemu_build_artifacts_dir": str(cache() / "artifacts"), "lab_builder": BUILDER, "lab_answer": str(answer)}
+    variables = {**BUILDS[variant], "qemu_build_artifacts_dir": str(cache() / "artifacts"), "lab_answer": str(answer)}
     command = [
         CHECKOUT / ".cache" / "venv-run" / "bin" / "ansible-playbook", "-i", write_inventory(STATE / "builder.yml", [BUILDER]),
         "-e", json.dumps(variables), LAB / "build_qemu.yml",

@@ -1,0 +1,374 @@
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the project's tests in two lanes side by side, and sums up. Started by tests/run.
+
+One lane has whatever leaves the machine's kernel alone (linters, sanity, unit tests), the other has whatever needs disposable hosts or kernel
+switches, one after another. Each step has its log below .cache/test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import xml.etree.ElementTree
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kataops_lab.places import CHECKOUT, KERNEL_LOCK, LAB, cache, digest, locked
+
+LOGS = CHECKOUT / ".cache" / "test"
+VENV, NEWEST = CHECKOUT / ".venv", CHECKOUT / ".cache" / "venv-newest"
+# A copy outside the checkout: ansible-test wants its folders named so, and takes the files that git ignores for part of the collection
+TREE = cache() / f"tree-{digest(str(CHECKOUT))}"
+COPY = TREE / "ansible_collections" / "kataops" / "aio"
+# The scenarios that also run on the newest ansible-core: those with a file of this name beside their molecule.yml
+ON_NEWEST = "newest-core"
+TAIL = 40
+started = time.monotonic()
+printing = threading.Lock()
+running: set[subprocess.Popen] = set()
+
+
+@dataclass
+class Outcome:
+    """How many tests passed, failed and were skipped, and why."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    note: str = ""
+
+
+@dataclass
+class Step:
+    """One line of the summary. `count` makes an Outcome of the exit status and the log's text."""
+
+    name: str
+    command: list
+    count: object = None
+    environment: dict = field(default_factory=dict)
+    folder: Path = CHECKOUT
+    venv: Path = VENV
+    kernel: bool = False  # holds the lock on the kernel's switches
+    show: str = ""  # lines of its output that are shown at once (a regular expression)
+    needs: object = None  # says why it has to be skipped, or nothing
+    seconds: float = 0.0
+    outcome: Outcome | None = None
+
+    @property
+    def log(self):
+        return LOGS / (re.sub(r"[^\w.-]+", "_", self.name) + ".log")
+
+
+def say(text):
+    with printing:
+        print(f"[{time.monotonic() - started:6.1f} s] {text}", flush=True)
+
+
+# --- counting ---
+
+
+def by_status(code, _text):
+    return Outcome(passed=int(code == 0), failed=int(code != 0))
+
+
+def junit(*patterns):
+    """Counts the test cases of junit files; a failing exit status counts even where no case failed."""
+
+    def count(code, _text):
+        total = Outcome()
+        for path in (found for pattern in patterns for found in sorted(pattern.parent.glob(pattern.name))):
+            for suite in xml.etree.ElementTree.parse(path).getroot().iter("testsuite"):
+                cases, bad, skipped = (int(suite.get(key) or 0) for key in ("tests", "failures", "skipped"))
+                bad += int(suite.get("errors") or 0)
+                total.passed += cases - bad - skipped
+                total.failed += bad
+                total.skipped += skipped
+        if code != 0 and not total.failed:
+            total.failed, total.note = 1, f"exit status {code}"
+        elif code == 0 and not total.passed + total.skipped:
+            total.failed, total.note = 1, "it counted no test at all"
+        return total
+
+    return count
+
+
+def sanity(code, text):
+    """ansible-test sanity: each test (on each Python, where it has several) that ran; those that failed are listed after its last error."""
+    ran = len(re.findall(r'^Running sanity test "', text, re.MULTILINE))
+    listed = re.search(r"The (\d+) sanity test\(s\) listed below .*\n([\s\S]*)", text)
+    failed = int(listed[1]) if listed else int(code != 0)
+    return Outcome(passed=max(ran - failed, 0), failed=failed, note=", ".join(listed[2].split("\n")[:failed]) if listed else "")
+
+
+# --- the steps ---
+
+
+def git_files():
+    listed = subprocess.run(["git", "-C", str(CHECKOUT), "ls-files", "-z", "-co", "--exclude-standard"], capture_output=True, check=True).stdout
+    return [name for name in listed.decode().split("\0") if name and os.path.lexists(CHECKOUT / name)]
+
+
+def copy_tree():
+    """The copy of what git knows or would know."""
+    shutil.rmtree(TREE, ignore_errors=True)
+    for name in git_files():
+        target = COPY / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(CHECKOUT / name, target, follow_symlinks=False)
+
+
+def pythons():
+    """Real interpreters {3.X: path}, in a folder before the shims that a version manager leaves on PATH."""
+    listed = subprocess.run([str(LAB / "pythons")], capture_output=True, text=True, check=True).stdout
+    found = dict(line.split() for line in listed.splitlines())
+    folder = CHECKOUT / ".cache" / "pybin"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for version, path in found.items():
+        (folder / f"python{version}").symlink_to(path)
+    return found
+
+
+def stand_in_for_get_pip():
+    """ansible-test takes pip's bootstrap script from here, and would else fetch it (the names are those of ansible-core 2.17 to 2.22)."""
+    folder = Path.home() / ".ansible" / "test" / "cache"
+    folder.mkdir(parents=True, exist_ok=True)
+    for version in ("23_1_2", "24_2", "25_2"):
+        if not (path := folder / f"get_pip_{version}.py").exists():
+            shutil.copy2(LAB / "get_pip.py", path)
+
+
+def core(venv):
+    """The version of ansible-core in an environment."""
+    found = list(venv.glob("lib/python*/site-packages/ansible_core-*.dist-info"))
+    return found[0].name.removeprefix("ansible_core-").removesuffix(".dist-info") if found else None
+
+
+def lint_steps():
+    own_tree = {"ANSIBLE_COLLECTIONS_PATH": str(TREE)}
+    docs = ["antsibull-docs", "lint-collection-docs", "--plugin-docs",
+            "--validate-collection-refs=dependent", "--disallow-unknown-collection-refs", "."]
+    return [
+        Step("lint/ruff", ["ruff", "check", "."]),
+        Step("lint/yamllint", ["yamllint", "--strict", "."], folder=COPY),
+        Step("lint/changelog", ["antsibull-changelog", "lint"], folder=COPY),
+        Step("lint/docs", docs, folder=COPY, environment=own_tree),
+        Step("lint/ansible-lint", ["ansible-lint", "--offline", "--profile", "production"], folder=COPY, environment=own_tree),
+        Step("lint/build", ["ansible-galaxy", "collection", "build", "--force", "--output-path", TREE / "dist"], folder=COPY),
+    ]
+
+
+def pytest_step(name, venv, folders, **more):
+    report = LOGS / f"{name.replace('/', '_')}.xml"
+    command = ["pytest", "-q", "-p", "no:cacheprovider", "--color=no", f"--junitxml={report}", *folders]
+    environment = {"ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".cache" / "collections"), **more.pop("environment", {})}
+    return Step(name, command, count=junit(report), environment=environment, venv=venv, **more)
+
+
+def unit_steps(found):
+    folders = [name for name in ("tests/unit", "tests/contract") if any((CHECKOUT / name).rglob("test_*.py"))]
+    steps = [pytest_step("unit/core-" + core(VENV), VENV, folders)]
+    steps.append(pytest_step("unit/core-newest", NEWEST, folders, needs=no_newest))
+    on_nodes = [f"{name}/" for name in ("tests/unit/plugins/module_utils", "tests/unit/plugins/modules") if any((COPY / name).glob("test_*.py"))]
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    for version in ("3.8", "3.9", "3.10", "3.12", "3.13"):
+        if version == here:
+            continue
+        command = ["ansible-test", "units", "--color", "no", "--target-python", f"venv/{version}", *on_nodes]
+        report = COPY / "tests" / "output" / "junit" / f"python{version}-*.xml"
+        missing = None if version in found else f"this machine has no working Python {version}"
+        steps.append(Step(f"unit/python-{version}", command, count=junit(report), folder=COPY, needs=lambda missing=missing: missing))
+    return steps
+
+
+def no_newest():
+    """The newest ansible-core needs a newer Python than Debian 12's; made only when there is one."""
+    done = subprocess.run([str(LAB / "env"), "--newest"], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode == 0:
+        return None
+    if "no Python of the versions" in done.stderr:
+        return "this machine has no Python >= 3.12 for a newer ansible-core than " + core(VENV)
+    raise RuntimeError(done.stderr.strip())
+
+
+def sanity_steps():
+    return [Step("sanity", ["ansible-test", "sanity", "--color", "no", "--local"], count=sanity, folder=COPY)]
+
+
+def lab_steps():
+    if not any((CHECKOUT / "tests" / "integration_lab").glob("test_*.py")):
+        return []
+    return [
+        Step("lab/qemus", [LAB / "lab", "qemu"], show=r"lab: |\[\d+/\d+\]"),
+        pytest_step("lab/tests", VENV, ["tests/integration_lab"], environment={"KATAOPS_LAB_QEMUS": lambda: last_line("lab/qemus")}),
+    ]
+
+
+def last_line(name):
+    """What a finished step printed last."""
+    text = (LOGS / (name.replace("/", "_") + ".log")).read_text().strip()
+    return text.splitlines()[-1] if text else ""
+
+
+def scenarios():
+    return [path.parent.name for path in sorted((CHECKOUT / "molecule").glob("*/molecule.yml")) if path.parent.name != "default"]
+
+
+def molecule_step(scenario, name, venv, **more):
+    return Step(name, ["molecule", "test", "-s", scenario], environment=molecule_environment(), venv=venv, kernel=True, **more)
+
+
+def molecule_environment():
+    return {"MOLECULE_GLOB": "molecule/*/molecule.yml", "KATAOPS_ARTIFACTS": str(cache() / "artifacts")}
+
+
+def molecule_steps():
+    steps = [molecule_step(scenario, f"molecule/{scenario}", VENV) for scenario in scenarios()]
+    for scenario in scenarios():
+        if (CHECKOUT / "molecule" / scenario / ON_NEWEST).exists():
+            steps.append(molecule_step(scenario, f"molecule/{scenario}/core-newest", NEWEST, needs=no_newest))
+    return steps
+
+
+# --- running ---
+
+
+def environment_of(step):
+    path = os.pathsep.join([str(step.venv / "bin"), str(CHECKOUT / ".cache" / "pybin"), os.environ["PATH"], "/usr/sbin", "/sbin"])
+    settings = {"PATH": path, "NO_COLOR": "1", "PY_COLORS": "0", "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    settings.update({name: str(value() if callable(value) else value) for name, value in step.environment.items()})
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
+    return {**kept, **settings}
+
+
+def execute(step):
+    """Runs the step's command with its output in its log; returns its exit status."""
+    shown = re.compile(step.show) if step.show else None
+    with open(step.log, "w", encoding="utf-8", errors="replace") as log:
+        process = subprocess.Popen(
+            [str(part) for part in step.command], cwd=step.folder, env=environment_of(step), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
+        )  # fmt: skip
+        running.add(process)
+        try:
+            for line in process.stdout:
+                log.write(line)
+                log.flush()
+                if shown and shown.search(line):
+                    say(f"     {step.name}: {line.strip()}")
+            return process.wait()
+        finally:
+            running.discard(process)
+
+
+def do(step):
+    """Runs one step, whatever happens in it, and says how it went."""
+    began = time.monotonic()
+    try:
+        reason = step.needs() if step.needs else None
+        if reason:
+            step.outcome = Outcome(skipped=1, note=reason)
+        else:
+            say(f"     {step.name} ...")
+            if step.kernel:
+                with locked(KERNEL_LOCK):
+                    code = execute(step)
+                    subprocess.run([str(LAB / "lab"), "kernel", "restore"], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=False)
+            else:
+                code = execute(step)
+            step.outcome = (step.count or by_status)(code, step.log.read_text(encoding="utf-8", errors="replace"))
+    except Exception as error:  # noqa: BLE001 - a step that cannot run is a failed step, not the end of the others
+        step.outcome = Outcome(failed=1, note=str(error).splitlines()[-1] if str(error) else type(error).__name__)
+    step.seconds = time.monotonic() - began
+    say(line_of(step))
+
+
+def line_of(step):
+    one = step.outcome
+    word = "FAIL" if one.failed else "ok" if one.passed else "skip"
+    counts = f"{one.passed:>5} passed {one.failed:>3} failed {one.skipped:>3} skipped"
+    return f"{word:<4} {step.name:<34} {counts} {step.seconds:7.1f} s  {one.note}".rstrip()
+
+
+def lanes(steps):
+    """The steps that need hosts or the kernel's switches, one after another; beside them all others."""
+    hosts = [step for step in steps if step.name.startswith(("lab/", "molecule/"))]
+    return [lane for lane in ([step for step in steps if step not in hosts], hosts) if lane]
+
+
+def stop_children(*_signal):
+    for process in list(running):
+        try:
+            os.killpg(process.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            continue
+    say("stopped; hosts that are left are replaced by the next run (tests/lab/lab down --all removes them)")
+    os._exit(130)
+
+
+def summary(steps):
+    for step in steps:
+        if step.outcome.failed and step.log.exists():
+            print(f"\n--- {step.name}: the last {TAIL} lines of {step.log}")
+            print("\n".join(step.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]))
+    print("\n" + "=" * 100)
+    for step in steps:
+        print(line_of(step))
+    passed, failed, skipped = (sum(getattr(step.outcome, key) for step in steps) for key in ("passed", "failed", "skipped"))
+    print("=" * 100)
+    print(f"{time.monotonic() - started:.0f} s, ansible-core {core(VENV)}" + (f" and {core(NEWEST)}" if core(NEWEST) else ""))
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed or not passed else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tests/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("only", nargs="*", help="groups or steps: lint, sanity, unit, lab, molecule, molecule/NAME, unit/python-3.8 ...")
+    parser.add_argument("--list", action="store_true", help="only list the steps")
+    parser.add_argument("--molecule", nargs=2, metavar=("SCENARIO", "ACTION"), help="one action of a scenario: create, converge, destroy, ...")
+    asked = parser.parse_args()
+    if asked.molecule:
+        subprocess.run([str(LAB / "env"), "--lab"], check=True, stdin=subprocess.DEVNULL)
+        scenario, action = asked.molecule
+        step = Step("", [], environment=molecule_environment())
+        os.chdir(CHECKOUT)
+        os.execvpe(VENV / "bin" / "molecule", ["molecule", action, "-s", scenario], environment_of(step))
+    shutil.rmtree(LOGS, ignore_errors=True)
+    LOGS.mkdir(parents=True)
+    copy_tree()
+    stand_in_for_get_pip()
+    steps = [*lint_steps(), *unit_steps(pythons()), *sanity_steps(), *lab_steps(), *molecule_steps()]
+    wanted = [name for given in asked.only for name in given.split(",") if name]
+    unknown = [name for name in wanted if not any(step.name == name or step.name.startswith(f"{name}/") for step in steps)]
+    if unknown:
+        parser.error(f"no such tests: {', '.join(unknown)}; known: {', '.join(step.name for step in steps)}")
+    if wanted:
+        steps = [step for step in steps if any(step.name == name or step.name.startswith(f"{name}/") for name in wanted)]
+        if any(step.name == "lab/tests" for step in steps) and not any(step.name == "lab/qemus" for step in steps):
+            steps = [*[step for step in lab_steps() if step.name == "lab/qemus"], *steps]
+    if asked.list:
+        print("\n".join(step.name for step in steps))
+        return 0
+    signal.signal(signal.SIGINT, stop_children)
+    signal.signal(signal.SIGTERM, stop_children)
+    if any(step.name.startswith(("lab/", "molecule/")) for step in steps):
+        subprocess.run([str(LAB / "env"), "--lab"], check=True, stdin=subprocess.DEVNULL)
+    side_by_side = lanes(steps)
+    with ThreadPoolExecutor(max_workers=len(side_by_side)) as pool:
+        for finished in [pool.submit(lambda lane=lane: [do(step) for step in lane]) for lane in side_by_side]:
+            finished.result()
+    return summary(steps)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
