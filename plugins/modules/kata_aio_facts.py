@@ -173,6 +173,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.module_utils._kata import collect
 from ansible_collections.kataops.aio.plugins.module_utils._kernel import observe_kernel, observe_storage
+from ansible_collections.kataops.aio.plugins.module_utils._ledger import Ledger
 from ansible_collections.kataops.aio.plugins.module_utils._libaio import observe_libaio
 from ansible_collections.kataops.aio.plugins.module_utils._qemu import observe_qemus
 from ansible_collections.kataops.aio.plugins.module_utils._sandboxes import observe_sandboxes
@@ -213,6 +214,17 @@ def distribution():
     return None
 
 
+def changed_by_us():
+    """Our changes that still stand: ``{file: {runtime id: Kata release at that time}}``; empty without a ledger."""
+    standing = {}
+    try:
+        for path, chain in Ledger().applied().items():
+            standing[path] = {runtime["id"]: runtime.get("release") for runtime in chain[-1][1]["info"].get("runtimes", [])}
+    except (AioError, OSError):
+        return {}  # kata_config tells what is wrong with its ledger; an audit needs it only for a remark
+    return standing
+
+
 def observe(params):
     """All observations of the host, as plain data."""
     kata = collect(extra_files=params["containerd_configs"])
@@ -235,6 +247,7 @@ def observe(params):
         "libaio": observe_libaio(),
         "storage": observe_storage([params["storage_path"]]),
         "sandboxes": observe_sandboxes(),
+        "changed_by_us": changed_by_us(),
     }
 
 

@@ -186,9 +186,19 @@ def _engine_findings(runtime: Data, qemu: Data, observations: Data, policy: Data
     return found
 
 
-def _config_findings(runtime: Data) -> list[Data]:
+def _pinned(runtime: Data, observations: Data) -> list[Data]:
+    """A QEMU that we chose for another Kata release than the one that is installed now."""
+    source = runtime["sources"].get("path")
+    chosen_for = (observations.get("changed_by_us") or {}).get(source, {}).get(runtime["id"])
+    if chosen_for is None or runtime["release"] in (None, chosen_for):
+        return []
+    detail = "%s was chosen for Kata %s; installed is %s." % (runtime["values"].get("path"), chosen_for, runtime["release"])
+    return [finding("old_qemu_pinned", runtime["id"], source, [_saw("release of the installation", runtime["release"])], detail)]
+
+
+def _config_findings(runtime: Data, observations: Data) -> list[Data]:
     config = runtime["config"]
-    found = []
+    found = _pinned(runtime, observations)
     for problem in runtime["problems"]:
         found.append(finding(problem["code"], runtime["id"], problem["where"] or config["real_path"], detail=problem["detail"]))
     return found
@@ -251,7 +261,7 @@ def assess(observations: Data, runtimes: list[Data], policy: Data) -> Data:
     for runtime in runtimes:
         if runtime["hypervisor"] not in (None, "qemu"):
             continue
-        own = _config_findings(runtime)
+        own = _config_findings(runtime, observations)
         if not any(f["key"].startswith("base_") for f in own):  # without its base file there are no values to judge
             qemu = qemu_of(observations, runtime["values"].get("path"))
             own += _qemu_findings(runtime, qemu)

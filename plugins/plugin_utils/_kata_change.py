@@ -164,6 +164,7 @@ class Change:
     expected_sha256: str | None
     info: Data
     remove_folders: list[str]
+    mtime_ns: int | None = None  # of the file that is put back; None: now
 
     def as_request(self) -> Data:
         """What the host half wants to be given."""
@@ -172,7 +173,9 @@ class Change:
             "expected_sha256": self.expected_sha256,
             "content_b64": None if self.new is None else base64.b64encode(self.new).decode(),
             "info": self.info,
+            "mtime_ns": self.mtime_ns,
             "whole_file": self.info["method"] == "drop_in",
+            "clears": self.info["method"] == "base_file" and not self.info["keys"],
             "remove_folders": self.remove_folders,
         }
 
@@ -185,7 +188,7 @@ def _union(members: list[Wish]) -> Data:
 
 
 def _info(members: list[Wish], method: str, keys: Data, edits: list[Data]) -> Data:
-    runtimes = [{"id": m.runtime["id"], "handlers": m.runtime["handlers"]} for m in members]
+    runtimes = [{"id": m.runtime["id"], "handlers": m.runtime["handlers"], "release": m.runtime["release"]} for m in members]
     return {"runtimes": runtimes, "method": method, "keys": keys, "edits": edits}
 
 
@@ -257,7 +260,9 @@ def changes_of(kata: Data, ledger: Data, files: dict[str, Data], contents: Data)
         if new != present:
             expected = preview.present_digest(kata, path)
             folders = ledger.get(path, {}).get("created", []) if new is None else []
-            changes.append(Change(path, present, new, expected, _info(file["members"], file["kind"], file["keys"], edits), folders))
+            # kata-deploy up to 3.24 copies a file only over an older one, so what is put back gets its time back too.
+            mtime_ns = ledger[path]["before"].get("mtime_ns") if original is not None and new == original else None
+            changes.append(Change(path, present, new, expected, _info(file["members"], file["kind"], file["keys"], edits), folders, mtime_ns))
     return changes
 
 

@@ -692,21 +692,12 @@ RULES.update(
         ),
         (
             "KAIO401",
-            "change_will_be_lost",
-            "info",
-            "configuration",
-            "kata-deploy may take this runtime's settings back",
-            "How long a change lives depends on the kata-deploy release: see the table in docs/survival.md.",
-            "Run audit after each kata-deploy rollout; remediate restores the settings in one step.",
-        ),
-        (
-            "KAIO402",
             "old_qemu_pinned",
             "warning",
             "configuration",
-            "The configuration pins a QEMU older than the one this Kata release ships",
-            "A tree of kataops.aio stayed in use across a Kata upgrade; a new guest kernel or shim may expect a newer QEMU.",
-            "Run remediate: the release's own QEMU is used again where it works; otherwise build one of its version.",
+            "The configuration pins a QEMU that was chosen for an earlier Kata release",
+            "Kata was upgraded after kataops.aio had pointed path at another QEMU; the new shim and guest kernel may expect the new release's own QEMU.",
+            "Run rollback on the host, then remediate: the release's own QEMU is used again where it works. docs/survival.md tells what an upgrade keeps.",
         ),
     )
 )

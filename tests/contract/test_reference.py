@@ -41,8 +41,8 @@ def used_variables():
 
 
 def test_every_variable_that_is_used_is_documented():
-    groups = {"kata_aio_to_repair"}
-    unknown = {name: files for name, files in used_variables().items() if name not in INPUTS and name not in INTERNAL and name not in groups}
+    own = {"kata_aio_to_repair", "kata_aio_to_build", "kata_aio_build"}  # groups and a statistic that the playbooks make
+    unknown = {name: files for name, files in used_variables().items() if name not in INPUTS and name not in INTERNAL and name not in own}
     assert not unknown
 
 

@@ -253,3 +253,11 @@ def test_a_host_without_kata():
     judged = assess(o.observations([]), [], o.policy())
     assert [f["id"] for f in judged["findings"]] == ["KAIO001"]
     assert judged["verdict"] == "not_applicable"
+
+
+@pytest.mark.parametrize("release, expected", [("3.7.0", []), ("3.8.0", ["KAIO401"]), (None, [])])
+def test_a_qemu_that_was_chosen_for_an_earlier_release_is_told(release, expected):
+    drop_in = "/opt/kata/share/defaults/kata-containers/config.d/60-kataops-aio.toml"
+    runtime = o.runtime(release=release, sources={"path": drop_in})
+    judged = assess(o.observations(changed_by_us={drop_in: {o.CONFIG: "3.7.0"}}), [runtime], o.policy())
+    assert [f["id"] for f in judged["findings"] if f["severity"] != "info"] == expected
