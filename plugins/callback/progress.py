@@ -22,7 +22,7 @@ description:
   - At the start of each wave (a batch of a play with C(serial)) says how many hosts are done, how many failed, and about how long the rest takes.
     A last line tells how the rollout ended.
   - A host counts as failed when its outcome (the variable C(kata_aio_outcome)) is C(failed), C(rolled_back) or C(unreachable), when Ansible could not
-    reach it, or when a task failed on it and no good outcome followed.
+    reach it, or when a task failed on it (but one with C(run_once), which speaks for the wave) and no good outcome followed.
   - The time left comes from the last wave, by how many rounds of C(forks) hosts it took; before the first wave has ended there is no basis for it.
   - Plays without C(serial) are passed over in silence.
 author:
@@ -188,7 +188,8 @@ class CallbackModule(CallbackBase):
                 self._rollout.note(_host(result), outcome.get("outcome"))
 
     def v2_runner_on_failed(self, result, ignore_errors=False):
-        if self._rollout is not None and not ignore_errors:
+        # A task with run_once speaks for the wave (the gate, the report), not for the host that it happens to be told of.
+        if self._rollout is not None and not ignore_errors and not _task(result).run_once:
             self._rollout.note_failure(_host(result))
 
     def v2_runner_on_unreachable(self, result):
@@ -211,6 +212,10 @@ class CallbackModule(CallbackBase):
 def _result(result):
     """The result's dictionary: public from ansible-core 2.19 on."""
     return result.result if hasattr(result, "result") else result._result
+
+
+def _task(result):
+    return result.task if hasattr(result, "task") else result._task
 
 
 def _host(result):

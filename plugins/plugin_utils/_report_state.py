@@ -32,23 +32,27 @@ def plain(value):
     if value is None or kind is bool or kind is int or (kind is str and value.isascii()):
         return value
     if kind is dict:
-        return {key if type(key) is str and key.isascii() else plain(str(key)): plain(item) for key, item in value.items()}
+        return {key if type(key) is str and key.isascii() else _key(key): plain(item) for key, item in value.items()}
     if kind is list:
         return [plain(item) for item in value]
     if isinstance(value, str):
         text = str.__str__(value)
-        return text if text.isascii() else text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if isinstance(value, int):
         return int.__int__(value)
     if isinstance(value, float):
         return float.__float__(value) if math.isfinite(value) else None
     if isinstance(value, dict) or hasattr(value, "keys"):
-        return {plain(key) if isinstance(key, str) else plain(str(key)): plain(value[key]) for key in value}
+        return {_key(key): plain(value[key]) for key in value}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in value]
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).decode("utf-8", "replace")
     return plain(str(value))
+
+
+def _key(key):
+    return plain(key if isinstance(key, str) else str(key))
 
 
 def number(value):
