@@ -303,3 +303,22 @@ def test_defaults_follow_what_the_shim_was_built_for(folder, prefix, tmp_path):
     assert [runtime["config"]["asked"] for runtime in runtimes if runtime["handlers"]] == [
         prefix + "/share/defaults/kata-containers/configuration.toml"
     ]
+
+
+def test_config_d_of_a_base_file_that_no_hint_takes_for_one(tmp_path):
+    layout = layouts.load("static_3_7_0")
+    layout["files"]["/srv/odd.toml"] = '["\\u0068ypervisor".qemu]\npath = "/opt/q"\n'
+    layout["files"]["/srv/config.d/a.toml"] = "[hypervisor.qemu]\nblock_device_aio = 'threads'\n"
+    main = layout["files"]["/etc/containerd/config.toml"]
+    layout["files"]["/etc/containerd/config.toml"] = main.replace(SHARE + "/configuration-qemu.toml", "/srv/odd.toml")
+    root = layouts.build(layout, tmp_path)
+    assert missing_documents(collect(root)) == ["/srv/config.d"]
+    runtime = discover(observe(root))[0]
+    assert (runtime["id"], runtime["values"]["block_device_aio"], runtime["handlers"]) == ("/srv/odd.toml", "threads", ["kata-qemu"])
+
+
+def test_a_named_drop_in_is_no_base_file(tmp_path):
+    drop_in = SHARE + "/config.d/20-site.toml"
+    kata = observe(layouts.build(layouts.load("static_3_7_0"), tmp_path), extra_files=[drop_in])
+    assert SHARE + "/config.d/config.d" not in kata["config_dirs"]
+    assert [runtime["id"] for runtime in discover(kata)] == [SHARE + "/configuration-qemu.toml"]
