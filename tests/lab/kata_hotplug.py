@@ -69,7 +69,9 @@ class Monitor:
             pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         theirs.close()
-        threading.Timer(TIME_LIMIT, self.process.kill).start()
+        guard = threading.Timer(TIME_LIMIT, self.process.kill)
+        guard.daemon = True
+        guard.start()
         self.stream = ours.makefile("rw")
         self.version = json.loads(self.stream.readline())["QMP"]["version"]["qemu"]
         self.ask({"execute": "qmp_capabilities"})

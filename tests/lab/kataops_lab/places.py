@@ -53,7 +53,7 @@ def cached(path, make):
     """Returns `path`, made by `make(part)` when it is missing: written beside it and renamed, so that what exists is whole."""
     if path.exists():
         return path
-    with locked(path.parent / f".{path.name}.lock"):
+    with locked(path.parent / ".lock"):
         if not path.exists():
             part = path.parent / f"{path.name}.part"
             remove(part)
@@ -76,5 +76,5 @@ def remove(path):
 def forget_older(newest, pattern):
     """Removes the entries of the cache that `newest` replaces."""
     for path in newest.parent.glob(pattern):
-        if path != newest and not path.name.endswith((".part", ".lock")):
+        if path != newest and not path.name.endswith(".part"):
             remove(path)

@@ -64,4 +64,4 @@ def plant(name, host):
     address(host)  # says so when the host is not up
     content = archive_of(name)
     with timed(f"planting {name} on {host}"):
-        podman("exec", "-i", container(host), "tar", "--extract", "--unlink-first", "--directory=/", stdin=content)
+        podman("exec", "-i", container(host), "tar", "--extract", "--no-overwrite-dir", "--directory=/", stdin=content)

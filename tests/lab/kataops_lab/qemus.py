@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import io
 import json
 import os
@@ -70,6 +71,7 @@ def keep_builder(host=BUILDER):
             podman("commit", "--quiet", "--pause=false", container(host), builder_image())
 
 
+@functools.cache
 def build(variant):
     """The folder of the variant's unpacked tree (bin/, share/kata-qemu/qemu/), built when it is not cached."""
     key = digest(variant, json.dumps(BUILDS[variant]), image("bookworm"), *role_files())
