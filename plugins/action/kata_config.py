@@ -94,7 +94,7 @@ class ActionModule(ActionBase):
         wanted = []
         if args["state"] == "present":
             wanted = change.wishes(list(before.values()), requests_of(args))
-            change.choose_methods(list(before.values()), wanted, args["drop_in_name"])
+            change.choose_methods(list(before.values()), wanted, ledger, args["drop_in_name"])
             selected = [wish.runtime for wish in wanted]
             files = change.files_to_write(kata, ledger, wanted)
         else:
@@ -206,6 +206,8 @@ def check_arguments(args: Data) -> None:
         raise AioError(
             "kata-deploy owns names that begin so, and may remove or rewrite them", "drop_in_name: %s" % name, "a name such as 60-kataops-aio.toml"
         )
+    if not posixpath.isabs(args["state_dir"]):
+        raise AioError("this is no absolute path", "state_dir: %s" % args["state_dir"], remedy="give the path of a folder on the host")
     for part in [args] + (args["per_runtime"] or []):
         path = part["qemu_path"]
         if path is not None and not posixpath.isabs(path):

@@ -9,7 +9,7 @@ A change is ``{path, expected_sha256, content_b64, mode, uid, gid, info}``:
 * ``expected_sha256``: what stands there now (hex), or None where nothing may stand there. Anything else on the disk is an error, and nothing is done.
 * ``content_b64``: the new bytes, or None to remove the file.
 * ``mode`` (octal text), ``uid``, ``gid``: None keeps those of the file; a new file gets 0644 and the user that runs this.
-* ``info``: plain data that goes into the ledger; ``whole_file``, ``remove_folders``, ``undoes``: as in the ledger's entries.
+* ``info``: plain data that goes into the ledger; ``whole_file``, ``clears``, ``remove_folders``, ``undoes``: as in the ledger's entries.
 
 The order of things, each step synced before the next: the contents into the ledger's folder, the entry (``prepared``), the new files under a
 temporary name, ``committed``, one rename for each file (its content compared once more right before), ``done``. No temporary name is ever in a
@@ -254,6 +254,7 @@ def _step(change):
         "created_folders": created,
         "remove_folders": change.get("remove_folders", []),
         "whole_file": change.get("whole_file", False),
+        "clears": change.get("clears", False),
         "undoes": change.get("undoes", []),
         "info": change.get("info", {}),
         "_old": old,
@@ -375,7 +376,9 @@ def _finish(ledger, entry):
         except (OSError, AioError) as exc:
             errors.append(str(exc))
     if errors:
-        return ["the change is in place, but the ledger's entry %d could not be closed: %s; the next run closes it" % (entry["seq"], "; ".join(errors))]
+        return [
+            "the change is in place, but the ledger's entry %d could not be closed: %s; the next run closes it" % (entry["seq"], "; ".join(errors))
+        ]
     return []
 
 

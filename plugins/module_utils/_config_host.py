@@ -64,7 +64,7 @@ def _collect(request, state_dir):
 
 
 def _brief(state):
-    return {key: state[key] for key in ("absent", "sha256") if key in state}
+    return {key: state[key] for key in ("absent", "sha256", "mtime_ns") if key in state}
 
 
 def _contents(ledger, path):

@@ -30,6 +30,7 @@ An entry (schema version 1)::
         "created_folders": ["/opt/kata/share/defaults/kata-containers/config.d"],
         "remove_folders": [],                       our own folders that go with the file, when empty
         "whole_file": true,                         whether the file is ours as a whole (a drop-in), or only edited by us
+        "clears": false,                            whether it takes out all that is ours in a file that was only edited
         "undoes": [],                               for a rollback: the entries whose change of this path it takes back
         "info": {...}                               plain data of the tool: which runtimes, which keys
      }]}
@@ -225,7 +226,8 @@ class Ledger:
         """What of our changes still stands, by path: the unbroken chains of changes, oldest first.
 
         A chain ends backwards where a rollback took the change back, or where somebody else wrote the file in between: what that one wrote is then
-        what stood before us. A file that is ours as a whole stays ours when somebody edits it; only its removal ends the chain.
+        what stood before us. It also ends where we took all that was ours out of a file. A file that is ours as a whole stays ours when somebody
+        edits it; only its removal by somebody ends the chain.
 
         :returns: ``{path: [(entry, change), ...]}``.
         """
@@ -237,6 +239,9 @@ class Ledger:
                 path = change["path"]
                 undone.setdefault(path, set()).update(change["undoes"])
                 if change["undoes"] or entry["seq"] in undone[path] or path in closed:
+                    continue
+                if change["clears"]:
+                    closed.add(path)
                     continue
                 chain = chains.setdefault(path, [])
                 edited = chain and not chain[0][1]["before"]["absent"] and change["whole_file"]

@@ -93,7 +93,8 @@ options:
         choices: [auto, drop_in, base_file]
   method:
     description:
-      - How the keys are written. V(auto) is a drop-in where that is safe, else the base file.
+      - How the keys are written. V(auto) is a drop-in where that is safe, else the base file. Keys that this module has written into a base file stay
+        there until V(drop_in) is asked for.
       - V(drop_in) fails where a drop-in is unsafe, for example in a C(config.d) that is shared with the configuration of another hypervisor.
     type: str
     choices: [auto, drop_in, base_file]

@@ -106,11 +106,17 @@ def wishes(runtimes: list[Data], requests: list[Data]) -> list[Wish]:
     return list(found.values())
 
 
-def choose_methods(all_runtimes: list[Data], wanted: list[Wish], drop_in_name: str) -> None:
+def choose_methods(all_runtimes: list[Data], wanted: list[Wish], ledger: Data, drop_in_name: str) -> None:
     """Decide for each wish whether a drop-in carries its keys, or its base file.
+
+    A base file that has our keys already goes on having them, unless a drop-in is forced: the next run would else decide by what this one wrote.
 
     :raises AioError: where the way that was forced is unsafe.
     """
+    for wish in wanted:
+        known = _standing(ledger, wish.base)
+        if wish.method == "auto" and known and wish.runtime["config"]["sha256"] == known["after"].get("sha256"):
+            wish.method = "base_file"
     for wish in wanted:
         obstacle = _obstacle(all_runtimes, wanted, wish)
         if wish.method == "drop_in" and obstacle:
@@ -147,9 +153,13 @@ def _obstacle(all_runtimes: list[Data], wanted: list[Wish], wish: Wish) -> str |
     by_id = {other.runtime["id"]: other for other in wanted}
     for reader in readers:
         other = by_id.get(reader["id"])
+        if reader["hypervisor"] != "qemu":
+            continue  # runtime-rs, which takes the hypervisor that its base file selects; with the Go runtime discovery has refused this already
         if other is None:
             return "%s reads the same config.d, and is not to be changed" % reader["id"]
-        if other.method == "base_file" or any(key in other.keys and other.keys[key] != value for key, value in wish.keys.items()):
+        if other.method == "base_file":
+            return "%s reads the same config.d, and has its keys in its base file" % reader["id"]
+        if any(key in other.keys and other.keys[key] != value for key, value in wish.keys.items()):
             return "%s reads the same config.d, and is to have other settings" % reader["id"]
     return None
 
