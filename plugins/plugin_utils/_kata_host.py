@@ -99,6 +99,8 @@ def runtime_kind(host, shim):
             return kind, "its shim says: %s" % version
     if record["kind"] != "script":
         return "go", "its shim is %s, not below runtime-rs/" % record["real_path"]
+    if (host.kata["releases"].get(record["prefix"]) or {}).get("version") and re.search(r"/bin/containerd-shim-kata[\w-]*-v2$", record["real_path"]):
+        return "go", "its shim is %s, in the Go runtime's place of an installation" % record["real_path"]
     return None, "%s is a script that starts no shim that could be told" % record["real_path"]
 
 
