@@ -185,7 +185,7 @@ BAD = [
 def test_bad_input_gets_one_clear_message(tmp_path):
     controller = Controller(tmp_path, [fleet.item("n1", fleet.healthy("n1"))])
     results, done = controller.run(*(options for options, words in BAD))
-    for made, (options, words) in zip(results, BAD):
+    for made, (_options, words) in zip(results, BAD):
         assert made["failed"] is True
         assert words in made["msg"]
     assert "Traceback" not in done.stdout + done.stderr
