@@ -98,8 +98,8 @@ kernel:
           sample: 63
         io_setup:
           description:
-            - What C(io_setup(1024)) answered, as the user that the module runs as. Where exactly one context is left, C(io_setup(1)) is asked instead,
-              so that the last one is not taken from a sandbox that starts in that moment.
+            - What C(io_setup(1024)) answered, as the user that the module runs as.
+            - Where exactly one context is left, C(io_setup(1)) is asked instead, so that the last one is not taken from a sandbox that starts then.
           type: dict
           returned: always
           contains: &call
