@@ -346,7 +346,7 @@ class Build:
             missing = (found["devices_missing"] or []) + (found["objects_missing"] or [])
             if missing or found["devices_missing"] is None:
                 problems.append("it lacks what Kata needs: %s" % (", ".join(missing) or "the list of devices cannot be told"))
-        if found["linkage"] != inputs["linkage"]:
+        if own and found["linkage"] != inputs["linkage"]:
             problems.append("it is %s, not %s" % (found["linkage"], inputs["linkage"]))
         elsewhere = [name for name, place in found["firmware"]["found"].items() if not place.startswith(os.path.realpath(tree) + "/")]
         if found["firmware"]["missing"] or elsewhere:
