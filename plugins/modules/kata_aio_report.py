@@ -176,7 +176,7 @@ query_result:
   returned: always
   type: raw
 artifact:
-  description: A small part of the report for M(ansible.builtin.set_stats).
+  description: A small part of the report for C(ansible.builtin.set_stats).
   returned: always
   type: dict
   contains:
