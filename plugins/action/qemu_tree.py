@@ -64,6 +64,7 @@ class ActionModule(ActionBase):
             binary = os.path.join(there["folder"], manifest["binary"])
             trees = {"before": "", "after": "%s\n" % manifest["id"], "before_header": there["folder"], "after_header": there["folder"]}
             result = {"changed": True, "id": manifest["id"], "folder": there["folder"], "binary": binary, "repaired": []}
+            result["manifest"] = _manifest.head(manifest)
             return dict(result, diff=trees) if self._task.diff else result
         remote = self._connection._shell.join_path(self._remote_folder(), "artifact.tar")
         self._transfer_file(path, remote)

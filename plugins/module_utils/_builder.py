@@ -25,6 +25,7 @@ from ansible_collections.kataops.aio.plugins.module_utils._process import Child,
 from ansible_collections.kataops.aio.plugins.module_utils._qemu import observe_qemus
 from ansible_collections.kataops.aio.plugins.module_utils._qemu_needs import MACHINES
 from ansible_collections.kataops.aio.plugins.module_utils._qmp import QmpError, QmpSession
+from ansible_collections.kataops.aio.plugins.module_utils._tree import distribution
 
 #: Bytes that sources, objects and the tree of one build take at most (measured: 1.1 GB for QEMU 7.2, static, x86_64).
 NEEDED_BYTES = 2 * 1024**3
@@ -234,7 +235,7 @@ class Build:
                     expected="%d MiB" % (NEEDED_BYTES >> 20),
                     remedy="make room, or set qemu_build_work_dir to another file system",
                 )
-            for name in ("rc", "log", "checked.json", "artifact.json"):
+            for name in ("rc", "log", "session", "checked.json", "artifact.json"):
                 if os.path.exists(self.path(name)):
                     os.unlink(self.path(name))
             work_dir = os.path.dirname(self.folder)
@@ -294,7 +295,7 @@ class Build:
         os.close(descriptor)
         code = self._read("rc")
         if code is None:
-            return ("interrupted" if os.path.exists(self.path("log")) else "absent"), None
+            return ("interrupted" if os.path.exists(self.path("session")) else "absent"), None
         return ("succeeded" if code == "0" else "failed"), int(code)
 
     def _log_text(self, tail=65536):
@@ -397,6 +398,8 @@ class Build:
                 "binary": emulator,
                 "data_dir": _recipe.DATA_DIR,
                 "prefix": None,
+                "distribution": distribution() if inputs["linkage"] == "dynamic" else None,
+                "runtime_packages": runtime_packages(os.path.join(tree, emulator)) if inputs["linkage"] == "dynamic" else [],
             },
         )
         path = self.path("%s.tar.xz" % self.id)
@@ -414,6 +417,26 @@ class Build:
                 shutil.rmtree(self.path(name))
                 removed = True
         return removed
+
+
+def runtime_packages(binary):
+    """Names of the packages that own the libraries of a dynamic binary, sorted; AioError where one library belongs to none."""
+    libraries = re.findall(r"=> (/\S+) \(", run(["ldd", binary]))
+    owners = set()
+    for path in libraries:
+        # A merged /usr has two names for one file, and dpkg knows one of them.
+        for name in dict.fromkeys((path, os.path.realpath(path), "/usr" + path, re.sub(r"^/usr(?=/lib)", "", path))):
+            try:
+                if shutil.which("dpkg-query"):
+                    owners.add(run(["dpkg-query", "--search", name]).split(":", 1)[0])
+                else:
+                    owners.add(run(["rpm", "--query", "--file", "--queryformat", "%{NAME}", name]))
+                break
+            except AioError:
+                continue
+        else:
+            raise AioError("a library of the new QEMU belongs to no package", where=path, remedy="use qemu_build_linkage: static")
+    return sorted(owners)
 
 
 def start_machine(path, architecture):

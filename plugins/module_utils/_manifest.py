@@ -142,6 +142,12 @@ def load(data, where):
     return manifest
 
 
+def head(manifest):
+    """What a tree is made of, in short."""
+    found = {key: manifest[key] for key in ("version", "architecture", "linkage", "engines", "source")}
+    return dict(found, runtime_packages=manifest.get("runtime_packages") or [])
+
+
 def _check_entry(entry, where):
     if not isinstance(entry, dict):
         raise AioError("an entry of the manifest's files is no object", where=where, expected="{path, sha256, size, mode}")

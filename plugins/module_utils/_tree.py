@@ -233,6 +233,16 @@ class Archive:
             raise self._wrong("%s with other contents than its manifest says (sha256 %s)" % (entry["path"], digest.hexdigest()))
 
 
+def distribution(path="/etc/os-release"):
+    """The distribution and its release as one word (``debian-12``), by os-release(5); ``unknown`` where there is no such file."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            fields = dict(line.strip().split("=", 1) for line in handle if "=" in line)
+    except OSError:
+        return "unknown"
+    return "-".join(fields[key].strip("\"'") for key in ("ID", "VERSION_ID") if key in fields) or "unknown"
+
+
 def check_engines(manifest, engines, where):
     """Whether the engines that are asked for are compiled in, told by the manifest alone; AioError where one is not."""
     missing = [engine for engine in engines if engine not in manifest["engines"]]
@@ -259,6 +269,14 @@ def check_fit(manifest, folder, engines=(), where="the artifact"):
             remedy="give this host the artifact of its own architecture",
         )
     check_engines(manifest, engines, where)
+    wanted, here = manifest.get("distribution"), distribution()
+    if wanted and wanted != here:
+        raise AioError(
+            "the QEMU in it is linked to the libraries of %s" % wanted,
+            where=where,
+            expected="a QEMU for %s, or a static one" % here,
+            remedy="build it with qemu_build_linkage: static, or on a builder with this host's distribution",
+        )
     prefix = manifest.get("prefix")
     home = os.path.join(folder, manifest["id"])
     if prefix and prefix != home:

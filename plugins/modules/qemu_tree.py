@@ -179,6 +179,10 @@ manifest:
     source:
       description: The source's kind, name, version and SHA-256.
       type: dict
+    runtime_packages:
+      description: The distribution's packages that hold the libraries of a dynamic QEMU.
+      type: list
+      elements: str
 used_by:
   description: What still uses the tree that was to be taken away.
   returned: with O(state=absent), when it fails
@@ -265,8 +269,7 @@ def fetch(module, target):
 
 def head(tree):
     """What a tree is made of, as its manifest says."""
-    manifest = _tree.read_manifest(tree)[0]
-    return {key: manifest[key] for key in ("version", "architecture", "linkage", "engines", "source")}
+    return _manifest.head(_tree.read_manifest(tree)[0])
 
 
 def present(module):

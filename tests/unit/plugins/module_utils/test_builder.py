@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -174,3 +175,11 @@ def test_a_command_that_fails_is_told_in_its_own_words():
         _builder.run(["kataops-no-such-command"])
     with pytest.raises(AioError, match="gave no result within 1 s"):
         _builder.run(["sleep", "5"], limit=1)
+
+
+@pytest.mark.skipif(not shutil.which("dpkg-query"), reason="asks dpkg")
+def test_the_libraries_of_a_dynamic_program_belong_to_packages():
+    found = _builder.runtime_packages("/bin/ls")
+    owner = subprocess.run(["dpkg-query", "--search", "*/libc.so.6"], stdout=subprocess.PIPE, check=True).stdout.decode().split(":", 1)[0]
+    assert owner in found
+    assert found == sorted(set(found))

@@ -441,3 +441,27 @@ def test_removing_takes_only_that_tree(packed):
     _tree.remove(packed["trees"], ID)
     assert os.listdir(packed["trees"]) == ["mine"]
     assert json.dumps(_tree.tree_ids(packed["trees"])) == "[]"
+
+
+def test_a_dynamic_qemu_is_refused_on_another_distribution(tmp_path):
+    path = make(tmp_path, distribution="debian-99")
+    with pytest.raises(AioError, match="linked to the libraries of debian-99.*static"):
+        _tree.install(path, str(tmp_path / "trees"))
+    shutil.rmtree(tmp_path / "bad")
+    path = make(tmp_path, distribution=_tree.distribution())
+    assert _tree.install(path, str(tmp_path / "trees"))["changed"] is True
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('PRETTY_NAME="Debian 12"\nID=debian\nVERSION_ID="12"\n', "debian-12"),
+        ("ID='rocky'\nVERSION_ID='9.4'\n", "rocky-9.4"),
+        ("ID=debian\n", "debian"),
+        ("", "unknown"),
+    ],
+)
+def test_a_distribution_is_named_by_os_release(tmp_path, text, expected):
+    (tmp_path / "os-release").write_text(text, encoding="utf-8")
+    assert _tree.distribution(str(tmp_path / "os-release")) == expected
+    assert _tree.distribution(str(tmp_path / "none")) == "unknown"
