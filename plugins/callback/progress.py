@@ -2,16 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+# ansible-test wants the documentation before the imports.
+# ruff: noqa: E402
 from __future__ import annotations
-
-import math
-import os
-import sys
-import time
-
-from ansible import context
-from ansible.plugins.callback import CallbackBase
-from ansible_collections.kataops.aio.plugins.plugin_utils._rollout import wave_sizes
 
 DOCUMENTATION = r"""
 name: progress
@@ -43,6 +36,15 @@ options:
       - section: callback_kataops_aio_progress
         key: show
 """
+
+import math
+import os
+import sys
+import time
+
+from ansible import context
+from ansible.plugins.callback import CallbackBase
+from ansible_collections.kataops.aio.plugins.plugin_utils._rollout import wave_sizes
 
 BAD = ("failed", "rolled_back", "unreachable")
 
