@@ -78,7 +78,7 @@ def test_it_outlives_the_process_that_started_it_and_is_not_started_twice(build,
         "_builder._recipe.script = lambda *unused, **more: 'echo started >>%s; sleep 4; echo ended >>%s' % (sys.argv[3], sys.argv[3])\n"
         "print(_builder.Build(sys.argv[1], sys.argv[2]).start({}, sys.argv[1] + '/cache', 60)['state'])\n"
     )
-    collections = os.environ["ANSIBLE_COLLECTIONS_PATH"].split(":")[0]
+    collections = str(pathlib.Path(_builder.__file__).parents[5])
     command = [sys.executable, "-c", code, str(tmp_path / "work"), ID, str(tmp_path / "trace")]
     for _turn in range(2):
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=dict(os.environ, PYTHONPATH=collections), start_new_session=True)

@@ -191,7 +191,7 @@ def test_a_run_that_is_killed_while_unpacking_leaves_no_tree(packed):
         "_tree.Archive._unpack_file = dies\n"
         "_tree.install(sys.argv[1], sys.argv[2])\n"
     )
-    collections = os.environ["ANSIBLE_COLLECTIONS_PATH"].split(":")[0]
+    collections = str(pathlib.Path(_tree.__file__).parents[5])
     done = subprocess.run([sys.executable, "-c", code, packed["path"], packed["trees"]], env=dict(os.environ, PYTHONPATH=collections), check=False)
     assert done.returncode == -9
     assert _tree.tree_ids(packed["trees"]) == []
