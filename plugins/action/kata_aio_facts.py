@@ -33,6 +33,7 @@ class ActionModule(ActionBase):
                 observations = self._observations(result)
                 if observations is None:
                     return result
+            observations["host"]["name"] = (task_vars or {}).get("inventory_hostname")
             result["ansible_facts"]["kata_aio"] = judged_facts(observations, result.pop("policy"))
         except AioError as exc:
             return dict(exc.as_failure(), failed=True)

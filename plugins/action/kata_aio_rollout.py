@@ -25,7 +25,8 @@ class ActionModule(ActionBase):
         plans = {}
         for host in variables["ansible_play_hosts"]:
             facts = hostvars.raw_get(host).get("ansible_facts") or {}
-            if "kata_aio" in facts:
+            # ansible-core 2.21 can share one facts dictionary between hosts; what was observed on another host is no plan for this one
+            if "kata_aio" in facts and facts["kata_aio"]["host"]["name"] == host:
                 plans[host] = facts["kata_aio"]["plan"]
         waves = [str(size) for size in self._task.args.get("waves") or DEFAULT_WAVES]
         made = rollout(plans, waves, self._task.args.get("builder"))

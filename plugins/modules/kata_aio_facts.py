@@ -111,7 +111,7 @@ ansible_facts:
           type: int
           sample: 1
         host:
-          description: RV(ansible_facts.kata_aio.host) has C(kernel_release), C(architecture), C(distribution) and the C(python) of the host.
+          description: The host's C(name) in the inventory, its C(kernel_release), C(architecture), C(distribution) and C(python).
           returned: always
           type: dict
         runtimes:
