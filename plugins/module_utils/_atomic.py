@@ -13,9 +13,10 @@ A change is ``{path, expected_sha256, content_b64, mode, uid, gid, info}``:
 
 The order of things, each step synced before the next: the contents into the ledger's folder, the entry (``prepared``), the new files under a
 temporary name, ``committed``, one rename for each file (its content compared once more right before), ``done``. No temporary name is ever in a
-C(config.d), where every loader of Kata would read it: for a drop-in it is in the folder above, beside the base file, where loaders read the named file only. For one
-file that rename is the only moment at which anything changes for Kata. Of several files all or none change: where one cannot be renamed, the
-earlier ones are renamed back (a hard link has kept them), and :func:`recover` does the same or the rest after a crash.
+C(config.d), where every loader of Kata would read it: for a drop-in it is in the folder above, beside the base file, where loaders read the named
+file only. For one file that rename is the only moment at which anything changes for Kata. Of several files all or none change: where one cannot be
+renamed, the earlier ones are renamed back (a hard link has kept them), and :func:`recover` does the same or the rest after a crash.
+Between the last comparison and its rename nobody is kept from writing the file (rename(2) knows no condition); that is a matter of microseconds.
 
 Extended attributes (SELinux context, POSIX ACL, capabilities, user's own) go over to the new file.
 """
