@@ -12,6 +12,8 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
+from .shell import say
+
 CHECKOUT = Path(__file__).resolve().parents[3]
 LAB = CHECKOUT / "tests" / "lab"
 STATE = CHECKOUT / ".cache" / "lab"  # this checkout's hosts: key, inventory
@@ -45,7 +47,11 @@ def locked(path):
     """An exclusive lock for the time of the block; it goes with the process, so a killed run leaves none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another run that holds {path}")
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
