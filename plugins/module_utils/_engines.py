@@ -18,13 +18,15 @@ ENGINES = ("threads", "native", "io_uring")
 # How many events QEMU asks the kernel for per AioContext (MAX_EVENTS in QEMU's block/linux-aio.c).
 AIO_EVENTS_PER_CONTEXT = 1024
 
-Trace = namedtuple("Trace", ("aio_contexts", "io_uring_rings", "threads"))
+Trace = namedtuple("Trace", ("aio_contexts", "io_uring_rings", "threads", "written"))
 Trace.__doc__ = """What the kernel shows of one or more processes at one moment.
 
 :ivar aio_contexts: mappings named ``[aio]`` (one per ``io_setup(2)``).
 :ivar io_uring_rings: descriptors that are ``anon_inode:[io_uring]``.
 :ivar threads: its threads, without the kernel's own io_uring workers (``iou-*``). QEMU's thread pool starts one when it needs one, and ends
     it when idle.
+:ivar written: bytes that its threads wrote so far by system calls like ``pwritev(2)`` (``wchar`` of ``/proc/PID/io``); what io_uring wrote is not
+    among them. None where the kernel does not tell.
 """
 
 Meaning = namedtuple("Meaning", ("outcome", "cause", "compiled", "needs_direct", "reason"))
@@ -157,7 +159,7 @@ def kernel_trace(pids, proc="/proc"):
     :arg pids: process ids; their traces are added up. One that is gone counts nothing.
     :returns: :class:`Trace`, or None where no process could be read.
     """
-    aio = rings = threads = 0
+    aio = rings = threads = written = 0
     seen = False
     for pid in pids:
         base = os.path.join(proc, str(pid))
@@ -174,10 +176,12 @@ def kernel_trace(pids, proc="/proc"):
                 links.append(os.readlink(os.path.join(base, "fd", name)))
             except OSError:
                 continue
+        bytes_written = _written(os.path.join(base, "io"))
+        written = None if written is None or bytes_written is None else written + bytes_written
         aio += count_aio_contexts(maps)
         rings += count_rings(links)
         seen = True
-    return Trace(aio, rings, threads) if seen else None
+    return Trace(aio, rings, threads, written) if seen else None
 
 
 def _own_threads(folder):
@@ -191,14 +195,26 @@ def _own_threads(folder):
     return count
 
 
-def engine_used(engine, before, after, stderr=""):
+def _written(path):
+    try:
+        with open(path, "rb") as stream:
+            for line in stream:
+                if line.startswith(b"wchar: "):
+                    return int(line[7:])
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def engine_used(engine, before, after, size, stderr=""):
     """Which engine served an I/O that was asked of ``engine``.
 
     A new trace decides. From QEMU 10.2 on every event loop has a ring of its own, whatever the engine, and the io_uring engine shares it; then
-    nothing new appears, and the engine is io_uring only where QEMU admitted no fall-back and started no thread for the I/O (observed on 11.1.3). So
-    io_uring is to be asked for before anything made the thread pool start one.
+    nothing new appears, and it is io_uring where QEMU admitted no fall-back and the bytes were not written by a thread's system call (observed on
+    11.1.3). Where the kernel does not tell the bytes, it is io_uring where no thread was started for the I/O.
 
-    :arg before, after: :class:`Trace` around the node's life up to its first I/O; None is unknown.
+    :arg before, after: :class:`Trace` around the node's life up to its first write; None is unknown.
+    :arg size: bytes of that write.
     :arg stderr: what QEMU printed in that time.
     :returns: ``threads``, ``native``, ``io_uring`` or None.
     """
@@ -208,14 +224,10 @@ def engine_used(engine, before, after, stderr=""):
         return "native"
     if after.io_uring_rings > before.io_uring_rings:
         return "io_uring"
-    if (
-        engine == "io_uring"
-        and before.io_uring_rings
-        and after.io_uring_rings >= before.io_uring_rings
-        and not fall_back_words(stderr)
-        and after.threads <= before.threads
-    ):
-        return "io_uring"
+    if engine == "io_uring" and after.io_uring_rings and after.io_uring_rings == before.io_uring_rings and not fall_back_words(stderr):
+        counted = before.written is not None and after.written is not None
+        by_thread = after.written - before.written >= size if counted else after.threads > before.threads
+        return "threads" if by_thread else "io_uring"
     return "threads"
 
 
@@ -223,14 +235,8 @@ def trace_words(before, after):
     """Two :class:`Trace` as one line of evidence."""
     if before is None or after is None:
         return "not readable"
-    return "[aio] mappings %d -> %d, io_uring rings %d -> %d, threads %d -> %d" % (
-        before.aio_contexts,
-        after.aio_contexts,
-        before.io_uring_rings,
-        after.io_uring_rings,
-        before.threads,
-        after.threads,
-    )
+    pairs = zip(("[aio] mappings", "io_uring rings", "threads", "bytes written by threads"), before, after)
+    return ", ".join("%s %s -> %s" % (name, "unknown" if one is None else one, "unknown" if two is None else two) for name, one, two in pairs)
 
 
 def evidence(asked, answered, by):

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Kata's own hot-plug requests, played on a real QEMU with a machine but no guest, then one I/O. PRIVATE to kataops.aio.
 
-The requests are those of Kata's Go runtime (``src/runtime/pkg/govmm/qemu/qmp.go``, one shape from 3.0.0 to 4.1.0) and of runtime-rs
-(``crates/hypervisor/src/qemu/qmp.rs``, 3.29.0 to 4.1.0); where the two differ is told at :func:`blockdev_request`.
+The requests are those of Kata's Go runtime (``src/runtime/pkg/govmm/qemu/qmp.go``, 3.0.0 to 4.1.0) and of runtime-rs
+(``crates/hypervisor/src/qemu/qmp.rs``, to 4.1.0); where they differ is told at :func:`blockdev_request` and :func:`device_request`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from ansible_collections.kataops.aio.plugins.module_utils._loop import LoopDevic
 from ansible_collections.kataops.aio.plugins.module_utils._process import Child, Guard, OutputTooLong
 from ansible_collections.kataops.aio.plugins.module_utils._qemu_end import useful_words, why_ended
 from ansible_collections.kataops.aio.plugins.module_utils._qemu_file import look_at
-from ansible_collections.kataops.aio.plugins.module_utils._qemu_image import Image, storage_folder
+from ansible_collections.kataops.aio.plugins.module_utils._qemu_image import IO_SIZE, Image, storage_folder
 from ansible_collections.kataops.aio.plugins.module_utils._qmp import QmpError, QmpSession
 
 RUNTIMES = ("go", "rs")
 # Kata's names of the drivers: Go says virtio-blk where runtime-rs says virtio-blk-pci.
 BLOCK_DRIVERS = ("virtio-blk", "virtio-blk-pci", "virtio-scsi")
 MACHINE_TYPES = ("q35", "virt")
+
+# Requests as of the newest release that is known here (4.1.0).
+NEWEST = (9999,)
 
 _BRIDGE = "pci-bridge-0"
 _PATTERN = 0x5A
@@ -34,14 +37,15 @@ _FIRMWARE = re.compile(
 )
 
 
-def blockdev_request(runtime, node, filename, *, is_device, engine, cache_set, cache_direct):
+def blockdev_request(runtime, node, filename, *, is_device, engine, cache_set, cache_direct, release=NEWEST):
     """The arguments of ``blockdev-add`` as the runtime sends them for a writable hot-plugged drive.
 
-    Go: ``cache`` stands on the outer node and only with ``block_device_cache_set``. runtime-rs: ``cache`` stands on the inner node, always, with
-    ``block_device_cache_direct``; ``block_device_cache_set`` is not looked at.
+    Go: ``cache`` stands on the outer node and only with ``block_device_cache_set``. runtime-rs: ``cache`` stands on the inner node with
+    ``block_device_cache_direct``, from 3.29.0 on, and ``block_device_cache_set`` is not looked at; 3.20 always asks for io_uring, older ones for no
+    engine.
 
-    :returns: ``(arguments, deviation)``; ``deviation`` is None, or says how they differ from Kata's own. Go with ``cache_set``
-        sends ``host_device`` for a regular file too, which QEMU always refuses (F6); here ``file`` is sent instead, since the file only stands for a
+    :returns: ``(arguments, deviation)``; ``deviation`` is None, or says how they differ from Kata's own. Go with ``cache_set`` sends ``host_device``
+        for a regular file too, and before 3.3.0 always, which QEMU refuses (F6); here ``file`` is sent instead, since the file only stands for a
         block device.
     """
     inner = {"driver": "host_device" if is_device else "file", "filename": filename, "aio": engine}
@@ -49,25 +53,50 @@ def blockdev_request(runtime, node, filename, *, is_device, engine, cache_set, c
     deviation = None
     if runtime == "rs":
         inner["read-only"] = False
-        inner["cache"] = {"direct": cache_direct}
-    elif cache_set:
-        outer["cache"] = {"direct": cache_direct, "no-flush": False}
-        if not is_device:
+        if release >= (3, 29):
+            inner["cache"] = {"direct": cache_direct}
+        if release < (3, 20):
+            del inner["aio"]
+        elif release < (3, 21):
+            inner["aio"] = "io_uring"
+    else:
+        if cache_set:
+            outer["cache"] = {"direct": cache_direct, "no-flush": False}
+        if not is_device and (cache_set or release < (3, 3)):
             deviation = "driver file was sent instead of Kata's host_device, because no loop device could be had"
     outer["file"] = inner
     return outer, deviation
 
 
-def device_request(runtime, driver, node):
-    """The arguments of ``device_add`` as the runtime sends them after :func:`blockdev_request`."""
-    shared = "on" if runtime == "go" else True
+def device_request(runtime, driver, node, release=NEWEST):
+    """The arguments of ``device_add`` as the runtime sends them after :func:`blockdev_request`.
+
+    QEMU 9.2 and later refuse arguments of the wrong type. Go sent ``share-rw`` as a string until 3.13 (pull request 10719) and ``num-queues`` as one
+    until 3.21 (pull request 11888), so a newer QEMU under an older Kata cannot plug in a drive.
+    """
     identity = "virtio-" + node if runtime == "go" else node
+    shared = "on" if runtime == "go" and release < (3, 14) else True
     if driver == "virtio-scsi":
         return {"id": identity, "driver": "scsi-hd", "drive": node, "bus": "scsi0.0", "scsi-id": 0, "lun": 0, "share-rw": shared}
     request = {"id": identity, "driver": "virtio-blk-pci", "drive": node, "addr": "01", "bus": _BRIDGE, "share-rw": shared}
     if runtime == "go":
-        request.update({"num-queues": "1", "romfile": ""})
+        request.update({"num-queues": "1" if release < (3, 22) else 1, "romfile": ""})
     return request
+
+
+def release_numbers(text):
+    """``(3, 7, 0)`` of ``"3.7.0"`` (and of ``"3.7.0-rc1"``); :data:`NEWEST` of None.
+
+    :raises AioError: for a text that is no release.
+    """
+    if text is None:
+        return NEWEST
+    match = re.match(r"v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?(?![\d])", text)
+    if not match:
+        raise AioError(
+            "%r is no release of Kata Containers" % text, where="release", expected="a release like 3.7.0", remedy="correct it or leave it out"
+        )
+    return tuple(int(part or 0) for part in match.groups())
 
 
 def command_line(binary, machine_type, driver, seccomp_sandbox=None):
@@ -112,11 +141,13 @@ def prove(
     storage_path=None,
     timeout=30,
     seccomp_sandbox=None,
+    release=None,
 ):
     """Play the hot-plug and one I/O.
 
     :arg binary: absolute path that Kata would run (a wrapper is run as it is).
     :arg timeout: seconds for all of it.
+    :arg release: Kata's release, like ``3.7.0``, whose requests are sent; None: the newest's.
     :returns: dict with ``ok``, ``engine_asked``, ``engine_observed``, ``accelerator``, ``backend``, ``cause``, ``firmware_ok``, ``transcript``,
         ``reason`` and ``evidence``; ``reason`` is None only where ``ok`` and nothing deviated.
     :raises AioError: for arguments that mean nothing. A QEMU that fails is a result.
@@ -128,6 +159,7 @@ def prove(
     if not os.path.isabs(binary):
         raise AioError("the path is not absolute", where=binary, expected="the absolute path of a QEMU", remedy="write the path from / on")
     folder = storage_folder(storage_path)
+    numbers = release_numbers(release)
     result = {
         "ok": False,
         "engine_asked": engine,
@@ -151,7 +183,7 @@ def prove(
                 image,
                 command_line(binary, machine_type, block_device_driver, seccomp_sandbox),
                 block_device_driver,
-                {"runtime": runtime, "engine": engine, "cache_set": cache_set, "cache_direct": cache_direct},
+                {"runtime": runtime, "engine": engine, "cache_set": cache_set, "cache_direct": cache_direct, "release": numbers},
             )
     except AioError as exc:
         result.update(cause="storage", reason=str(exc))
@@ -225,12 +257,20 @@ class _Proof:
         request, deviation = blockdev_request(node=node, filename=loop.path if loop else image.path, is_device=loop is not None, **asked)
         if deviation:
             self.deviations.append(deviation)
+        sent = request["file"].get("aio")
+        if sent != engine:
+            self._fail(
+                "setting_ignored",
+                "this release of runtime-rs %s, whatever block_device_aio says"
+                % ("asks for %s" % sent if sent else "asks for no engine, so QEMU uses threads"),
+            )
+            return
         added = session.ask("blockdev-add", request)
         if not added.ok:
             meaning = _engines.meaning_of(engine, added.words)
             self._fail(meaning.cause, "QEMU refuses Kata's blockdev-add: %s" % added.words)
             return
-        plugged = session.ask("device_add", device_request(runtime, driver, node))
+        plugged = session.ask("device_add", device_request(runtime, driver, node, asked["release"]))
         if not plugged.ok:
             self._fail("device", "QEMU refuses Kata's device_add: %s" % plugged.words)
             return
@@ -241,10 +281,11 @@ class _Proof:
             words = " ".join((answer.noise + " " + str(answer.value if answer.ok else answer.words)).split())
             said.append(words)
             self.result["evidence"].append(evidence(line, words or "no words", "qmp"))
-        after = _engines.kernel_trace(pids)
-        stderr = child.words()
+            if command.startswith("write"):
+                after = _engines.kernel_trace(pids)
+                stderr = child.words()
         self.result["evidence"].append(
-            evidence("/proc/PID/{maps,fd,task} before the drive and after its I/O", _engines.trace_words(before, after), "proc")
+            evidence("/proc/PID/{maps,fd,task,io} before the drive and after its first write", _engines.trace_words(before, after), "proc")
         )
         if not image.contains(_PATTERN):
             self._fail("io_error", "the write did not reach the disk: %s" % (said[0] or "QEMU said nothing"))
@@ -255,7 +296,7 @@ class _Proof:
         self._judge(engine, before, after, stderr)
 
     def _judge(self, engine, before, after, stderr):
-        used = _engines.engine_used(engine, before, after, stderr)
+        used = _engines.engine_used(engine, before, after, IO_SIZE, stderr)
         self.result["engine_observed"] = used
         admitted = _engines.fall_back_words(stderr)
         if admitted:

@@ -21,7 +21,7 @@ from ansible_collections.kataops.aio.plugins.module_utils._errors import AioErro
 from ansible_collections.kataops.aio.plugins.module_utils._process import Child, Guard, OutputTooLong
 from ansible_collections.kataops.aio.plugins.module_utils._qemu_end import why_ended
 from ansible_collections.kataops.aio.plugins.module_utils._qemu_file import look_at, origin_of, package_of
-from ansible_collections.kataops.aio.plugins.module_utils._qemu_image import Image, storage_folder
+from ansible_collections.kataops.aio.plugins.module_utils._qemu_image import IO_SIZE, Image, storage_folder
 from ansible_collections.kataops.aio.plugins.module_utils._qemu_needs import DEVICES, OBJECTS, firmware, machine_types
 from ansible_collections.kataops.aio.plugins.module_utils._qmp import QmpError, QmpSession, items_of, version_of
 
@@ -225,7 +225,7 @@ class _Observation:
         self.result["version"], self.result["version_by"] = version, "qmp"
         self._note("QMP greeting of %s" % " ".join((self.path, *ARGUMENTS)), json.dumps(greeting["QMP"].get("version")))
         self._find_process()
-        # io_uring first and threads last: worker threads linger, and would blur the trace of the others.
+        # io_uring first and threads last: worker threads linger, and blur the trace where the kernel does not tell what they wrote.
         for engine in ("io_uring", "native", "threads"):
             self.result["engines"][engine] = self._engine(engine, storage_reason)
         self._needs()
@@ -323,11 +323,11 @@ class _Observation:
         after = _engines.kernel_trace(self.pids)
         stderr = self.child.words()
         wrote = self.image.contains(pattern)
-        used = _engines.engine_used(engine, before, after, stderr) if wrote else None
+        used = _engines.engine_used(engine, before, after, IO_SIZE, stderr) if wrote else None
         said = " ".join((answer.noise + " " + str(answer.value if answer.ok else answer.words)).split())
         found["evidence"].append(evidence(line, "%s; the bytes are %s the image" % (said or "no words", "in" if wrote else "NOT in"), "qmp"))
         found["evidence"].append(
-            evidence("/proc/PID/{maps,fd,task} before the node and after its first I/O", _engines.trace_words(before, after), "proc")
+            evidence("/proc/PID/{maps,fd,task,io} before the node and after its first write", _engines.trace_words(before, after), "proc")
         )
         fall_back = _engines.fall_back_words(stderr)
         if fall_back:

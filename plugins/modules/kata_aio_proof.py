@@ -25,10 +25,16 @@ options:
   runtime:
     description:
       - Whose requests to send. V(go) puts C(cache) on the outer node and only with O(cache_set=true); V(rs) puts it on the inner node and looks at
-        O(cache_direct) only, as runtime-rs does from 3.29.0 on.
+        O(cache_direct) only, as runtime-rs does from 3.29 on.
     type: str
     choices: [go, rs]
     default: go
+  release:
+    description:
+      - Kata's release, like V(3.7.0), whose requests to send; by default those of the newest that is known (4.1.0).
+      - It matters. QEMU 9.2 and later refuse arguments of the wrong type, as Go sent them until 3.21 (C(virtio-blk)) and 3.13 (C(virtio-scsi)); and
+        runtime-rs sends no C(cache) before 3.29 and does not heed C(block_device_aio) before 3.21.
+    type: str
   engine:
     description: The C(block_device_aio) to prove.
     type: str
@@ -81,6 +87,7 @@ EXAMPLES = r"""
   kataops.aio.kata_aio_proof:
     binary: /opt/kataops/qemu/8.2.4-1f0e/bin/qemu-system-x86_64
     runtime: go
+    release: 3.7.0
     engine: native
     cache_set: true
     cache_direct: true
@@ -120,7 +127,7 @@ backend:
 cause:
   description:
     - In one word why the proof failed, V(null) where RV(ok=true). One of RV(kataops.aio.qemu_aio_info#module:qemus[].engines.cause), V(needs_direct),
-      V(falls_back), V(firmware), V(device), V(storage), or a status of RV(kataops.aio.qemu_aio_info#module:qemus[].status).
+      V(falls_back), V(firmware), V(device), V(storage), V(setting_ignored), or a status of RV(kataops.aio.qemu_aio_info#module:qemus[].status).
   returned: always
   type: str
 firmware_ok:
@@ -164,6 +171,7 @@ def main():
             "cache_set": {"type": "bool", "default": True},
             "cache_direct": {"type": "bool", "default": True},
             "block_device_driver": {"type": "str", "choices": list(BLOCK_DRIVERS), "default": "virtio-blk"},
+            "release": {"type": "str"},
             "machine_type": {"type": "str", "choices": list(MACHINE_TYPES), "default": "q35"},
             "storage_path": {"type": "path"},
             "seccompsandbox": {"type": "str"},

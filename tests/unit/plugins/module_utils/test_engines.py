@@ -77,8 +77,8 @@ def test_any_maps_text_is_counted(text):
     assert _engines.count_aio_contexts(text) >= 0
 
 
-def trace(aio=0, rings=0, threads=3):
-    return _engines.Trace(aio, rings, threads)
+def trace(aio=0, rings=0, threads=3, written=None):
+    return _engines.Trace(aio, rings, threads, written)
 
 
 FALL_BACK = (
@@ -94,6 +94,9 @@ USED = [
     ("io_uring", trace(rings=3), trace(rings=3), "", "io_uring"),  # 11.1.3
     ("io_uring", trace(rings=3), trace(rings=3), FALL_BACK, "threads"),
     ("io_uring", trace(rings=3), trace(rings=3, threads=4), "", "threads"),
+    # 11.1.3 on Linux 6.18: io_uring with a thread that a request of the host device's driver made start, and threads without a new one
+    ("io_uring", trace(rings=3, written=5000), trace(rings=3, threads=4, written=6795), "", "io_uring"),
+    ("io_uring", trace(rings=3, written=5000), trace(rings=3, written=72341), "", "threads"),
     ("threads", trace(rings=3), trace(rings=3, threads=4), "", "threads"),
     ("threads", trace(aio=1, rings=1), trace(aio=1, rings=1), "", "threads"),
     ("native", None, trace(), "", None),
@@ -103,7 +106,7 @@ USED = [
 
 @pytest.mark.parametrize(("engine", "before", "after", "stderr", "used"), USED)
 def test_engine_used(engine, before, after, stderr, used):
-    assert _engines.engine_used(engine, before, after, stderr) == used
+    assert _engines.engine_used(engine, before, after, 65536, stderr) == used
 
 
 def test_trace_of_this_process_and_of_none():
@@ -118,7 +121,12 @@ def test_kernel_workers_are_no_threads_of_qemu(tmp_path):
     (tmp_path / "7" / "fd").mkdir()
     (tmp_path / "7" / "fd" / "4").symlink_to("anon_inode:[io_uring]")
     (tmp_path / "7" / "maps").write_text(MAPS)
-    assert _engines.kernel_trace([7, 8], proc=str(tmp_path)) == (2, 1, 2)
+    assert _engines.kernel_trace([7, 8], proc=str(tmp_path)) == (2, 1, 2, None)
+    (tmp_path / "7" / "io").write_text("rchar: 950\nwchar: 1788\nsyscr: 208\n")
+    assert _engines.kernel_trace([7, 8], proc=str(tmp_path)) == (2, 1, 2, 1788)
+    assert "threads 2 -> 2, bytes written by threads 1788 -> unknown" in _engines.trace_words(
+        _engines.kernel_trace([7], proc=str(tmp_path)), _engines.Trace(0, 0, 2, None)
+    )
 
 
 def test_fall_back_words_are_only_the_thread_pools():

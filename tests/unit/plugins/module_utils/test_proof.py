@@ -82,15 +82,53 @@ def test_go_with_cache_set_deviates_only_on_a_regular_file():
 @pytest.mark.parametrize(
     ("runtime", "driver", "expected"),
     [
-        ("go", "virtio-blk", {"driver": "virtio-blk-pci", "drive": "d", "bus": "pci-bridge-0", "addr": "01", "share-rw": "on", "num-queues": "1"}),
+        ("go", "virtio-blk", {"driver": "virtio-blk-pci", "drive": "d", "bus": "pci-bridge-0", "addr": "01", "share-rw": True, "num-queues": 1}),
         ("rs", "virtio-blk-pci", {"id": "d", "driver": "virtio-blk-pci", "drive": "d", "bus": "pci-bridge-0", "addr": "01", "share-rw": True}),
-        ("go", "virtio-scsi", {"driver": "scsi-hd", "drive": "d", "bus": "scsi0.0", "scsi-id": 0, "lun": 0, "share-rw": "on"}),
+        ("go", "virtio-scsi", {"driver": "scsi-hd", "drive": "d", "bus": "scsi0.0", "scsi-id": 0, "lun": 0, "share-rw": True}),
         ("rs", "virtio-scsi", {"id": "d", "driver": "scsi-hd", "drive": "d", "bus": "scsi0.0", "scsi-id": 0, "lun": 0, "share-rw": True}),
     ],
 )
 def test_device_add_is_katas(runtime, driver, expected):
     request = _proof.device_request(runtime, driver, "d")
     assert expected.items() <= request.items()
+
+
+# (release, share-rw, num-queues) as Go sends them: pull requests 10719 and 11888.
+@pytest.mark.parametrize(
+    ("release", "shared", "queues"), [("3.7.0", "on", "1"), ("3.14.0", True, "1"), ("3.21.0", True, "1"), ("3.22.0", True, 1), (None, True, 1)]
+)
+def test_device_add_by_release(release, shared, queues):
+    request = _proof.device_request("go", "virtio-blk", "d", _proof.release_numbers(release))
+    assert (request["share-rw"], request["num-queues"]) == (shared, queues)
+
+
+# (release, engine on the wire, cache on the wire) as runtime-rs sends them for native with direct: domain reference 11.3.
+@pytest.mark.parametrize(
+    ("release", "engine", "cache"),
+    [
+        ("3.19.0", None, None),
+        ("3.20.0", "io_uring", None),
+        ("3.21.0", "native", None),
+        ("3.28.0", "native", None),
+        ("3.29.0", "native", {"direct": True}),
+    ],
+)
+def test_blockdev_add_of_runtime_rs_by_release(release, engine, cache):
+    request, _deviation = _proof.blockdev_request(
+        "rs", "d", "/x", is_device=True, engine="native", cache_set=True, cache_direct=True, release=_proof.release_numbers(release)
+    )
+    assert (request["file"].get("aio"), request["file"].get("cache")) == (engine, cache)
+
+
+@pytest.mark.parametrize(("text", "numbers"), [("3.7.0", (3, 7, 0)), ("v4.1", (4, 1, 0)), ("3.0.0-rc1", (3, 0, 0))])
+def test_release_numbers(text, numbers):
+    assert _proof.release_numbers(text) == numbers
+
+
+@pytest.mark.parametrize("text", ["", "latest", "3", "3.x", "99999.1"])
+def test_what_is_no_release(text):
+    with pytest.raises(AioError, match="no release"):
+        _proof.release_numbers(text)
 
 
 def test_the_machine_has_what_the_hot_plug_needs():
@@ -101,7 +139,6 @@ def test_the_machine_has_what_the_hot_plug_needs():
         "pci-bridge,bus=pcie.0,id=pci-bridge-0",
         "virtio-scsi-pci,id=scsi0",
         "-sandbox on,obsolete=deny",
-       
         "-qmp stdio",
     ):
         assert part in line
@@ -109,7 +146,15 @@ def test_the_machine_has_what_the_hot_plug_needs():
 
 
 @pytest.mark.parametrize(
-    "options", [{"runtime": "java"}, {"engine": "auto"}, {"block_device_driver": "nvme"}, {"machine_type": "pc"}, {"storage_path": "images"}]
+    "options",
+    [
+        {"runtime": "java"},
+        {"engine": "auto"},
+        {"block_device_driver": "nvme"},
+        {"machine_type": "pc"},
+        {"storage_path": "images"},
+        {"release": "latest"},
+    ],
 )
 def test_what_means_nothing_is_one_clear_error(options):
     with pytest.raises(AioError):
