@@ -23,7 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kataops_lab.places import CHECKOUT, KERNEL_LOCK, LAB, cache, digest, locked
+from kataops_lab import kernel
+from kataops_lab.places import CHECKOUT, LAB, cache, digest
 
 LOGS = CHECKOUT / ".cache" / "test"
 VENV, NEWEST = CHECKOUT / ".venv", CHECKOUT / ".cache" / "venv-newest"
@@ -281,9 +282,9 @@ def do(step):
         else:
             say(f"     {step.name} ...")
             if step.kernel:
-                with locked(KERNEL_LOCK):
+                with kernel.exclusive():
                     code = execute(step)
-                    subprocess.run([str(LAB / "lab"), "kernel", "restore"], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=False)
+                    kernel.restore(forget=False)
             else:
                 code = execute(step)
             step.outcome = (step.count or by_status)(code, step.log.read_text(encoding="utf-8", errors="replace"))

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import textwrap
 
-from . import hosts, plants, qemus
-from .places import CHECKOUT, KERNEL_LOCK, LAB, STATE, cache, locked
+from . import hosts, kernel, plants, qemus
+from .places import CHECKOUT, LAB, STATE, cache
 from .shell import LabError, run
 
 HOST = "kata-host"
@@ -146,8 +146,8 @@ def rollback(asked):
         heading("playbooks/remediate.yml, so that there is something to take back")
         if (code := lab_playbook(asked, "remediate", [])) != 0:
             return code
-    changed = sum(old != new for old, new in zip(FINGERPRINT.read_text().splitlines(), fingerprint().splitlines(), strict=False))
-    print(f"\nentries below /opt/kata and /etc/containerd that are not as they were planted: {changed}")
+    changed = sorted(set(FINGERPRINT.read_text().splitlines()) ^ set(fingerprint().splitlines()))
+    print("\nbelow /opt/kata and /etc/containerd, against what was planted:", *(changed or ["no difference"]), sep="\n  ")
     heading("playbooks/rollback.yml")
     code = lab_playbook(asked)
     same = FINGERPRINT.read_text() == fingerprint()
@@ -160,7 +160,7 @@ def on_the_lab(asked):
     run(LAB / "env", "--run", timeout=900)
     code = 1
     # The repair raises fs.aio-max-nr, which is the machine's
-    with locked(KERNEL_LOCK):
+    with kernel.exclusive():
         try:
             code = {"remediate": remediate, "audit": audit, "rollback": rollback}[asked.job](asked)
         finally:

@@ -18,8 +18,6 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 LAB = CHECKOUT / "tests" / "lab"
 STATE = CHECKOUT / ".cache" / "lab"  # this checkout's hosts: key, inventory
 LOCKS = Path("/run/lock") if os.access("/run/lock", os.W_OK) else Path("/tmp")
-# Whoever changes fs.aio-max-nr or kernel.io_uring_disabled for a moment holds this (tests/unit/conftest.py does the same)
-KERNEL_LOCK = LOCKS / "kataops-aio-kernel.lock"
 
 
 def cache():
