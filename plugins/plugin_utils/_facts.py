@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kataops.aio.plugins.plugin_utils._assess import assess, asked_engines, on_threads_unasked, qemu_of
+from ansible_collections.kataops.aio.plugins.plugin_utils._assess import asked_engines, assess, on_threads_unasked, qemu_of
 from ansible_collections.kataops.aio.plugins.plugin_utils._discover import discover, missing_documents
 from ansible_collections.kataops.aio.plugins.plugin_utils._plan import make_plan
 

@@ -26,11 +26,18 @@ class Input(t.NamedTuple):
 INPUTS: dict[str, Input] = {
     "kata_aio_hosts": Input("str", "The hosts that the playbooks act on (a host pattern).", "all"),
     "kata_aio_become": Input("bool", "Whether the playbooks become root.", "true"),
-    "kata_aio_engine": Input("str", "The engine that the fleet should use; auto: the one that each runtime asks for.", "auto", ("auto", "native", "io_uring", "threads")),
+    "kata_aio_engine": Input(
+        "str", "The engine that the fleet should use; auto: the one that each runtime asks for.", "auto", ("auto", "native", "io_uring", "threads")
+    ),
     "kata_aio_storage_path": Input("path", "The folder that holds the images behind block devices.", "/var/lib/containerd"),
     "kata_aio_headroom": Input("int", "How many more sandboxes must fit under fs.aio-max-nr.", "128"),
     "kata_aio_max_nr": Input("int", "What fs.aio-max-nr is raised to, in events (1024 for each AioContext).", "1048576"),
-    "kata_aio_roads": Input("list", "The roads to a working QEMU, tried in this order.", "[configuration, reuse, replace, rebuild]", ("configuration", "reuse", "replace", "rebuild")),
+    "kata_aio_roads": Input(
+        "list",
+        "The roads to a working QEMU, tried in this order.",
+        "[configuration, reuse, replace, rebuild]",
+        ("configuration", "reuse", "replace", "rebuild"),
+    ),
     "kata_aio_fall_back": Input("bool", "Whether io_uring or threads may be set where no road leads to the wanted engine.", "false"),
     "kata_aio_artifact": Input("str", "A packed QEMU tree (path on the controller, or URL) for the road replace."),
     "kata_aio_artifact_sha256": Input("str", "Its SHA-256; obligatory with a URL."),
@@ -39,7 +46,7 @@ INPUTS: dict[str, Input] = {
     "kata_aio_method": Input("str", "How Kata's configuration is changed.", "auto", ("auto", "drop_in", "base_file")),
     "kata_aio_containerd_configs": Input("list", "Further containerd or CRI-O configuration files of unusual installations.", "[]"),
     "kata_aio_timeout": Input("int", "Seconds that one QEMU binary may take to answer a probe.", "10"),
-    "kata_aio_waves": Input("list", "Sizes of the waves; must be an extra variable (Ansible's serial does not see inventory variables).", "[1, 10%, 50%, 100%]"),
+    "kata_aio_waves": Input("list", "Sizes of the waves; an extra variable (Ansible's serial does not see the inventory's).", "[1, 10%, 50%, 100%]"),
     "kata_aio_failure_budget": Input("count", "How many hosts may fail, be taken back or get lost before the rollout stops.", "0"),
     "kata_aio_soak": Input("int", "Seconds to wait after each wave before its health check.", "0"),
     "kata_aio_before_host": Input("list", "Task files to run before a host is changed.", "[]"),
@@ -47,7 +54,9 @@ INPUTS: dict[str, Input] = {
     "kata_aio_before_wave": Input("list", "Task files to run once before a wave.", "[]"),
     "kata_aio_after_wave": Input("list", "Task files to run once after a wave, before its gate.", "[]"),
     "kata_aio_report_dir": Input("path", "Where reports are written on the controller.", "./kata-aio-report"),
-    "kata_aio_report_formats": Input("list", "Formats of the report.", "[json, html]", ("json", "html", "markdown", "csv", "junit", "prometheus")),
+    "kata_aio_report_formats": Input(
+        "list", "Formats of the report.", "[json, html]", ("json", "html", "markdown", "csv", "junit", "prometheus")
+    ),
     "kata_aio_query": Input("str", "A JMESPath expression over the report, for a view of one's own."),
     "kata_aio_fail_on": Input("str", "The verdict from which on a playbook ends with an error.", "broken", ("broken", "degraded", "never")),
 }
@@ -75,7 +84,14 @@ def _fits(kind: str, value: t.Any) -> bool:
     return isinstance(value, (list, tuple))
 
 
-_EXPECTED = {"int": "a whole number", "bool": "true or false", "count": "a whole number, or a percentage such as 10%", "list": "a list", "str": "a text", "path": "a path"}
+_EXPECTED = {
+    "int": "a whole number",
+    "bool": "true or false",
+    "count": "a whole number, or a percentage such as 10%",
+    "list": "a list",
+    "str": "a text",
+    "path": "a path",
+}
 
 
 def _unknown(name: str) -> str:

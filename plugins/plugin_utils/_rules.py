@@ -169,7 +169,8 @@ RULES: dict[str, Rule] = _rules(
         "error",
         "engine",
         "aio=io_uring is asked for, but the kernel refuses it",
-        "kernel.io_uring_disabled or a seccomp filter forbids io_uring (RHEL 9 and 10 switch it off), and this QEMU fails on that (F4a before 9.0, F4c from 10.2).",
+        "kernel.io_uring_disabled or a seccomp filter forbids io_uring (RHEL 9 and 10 switch it off), and this QEMU fails on that "
+        "(F4a before 9.0, F4c from 10.2).",
         "remediate moves the runtime to native. By hand: block_device_aio to native or threads; or, as a security decision of your own, "
         "kernel.io_uring_disabled=0.",
     ),
@@ -582,7 +583,8 @@ RULES.update(
             "error",
             "configuration",
             "A drop-in names a hypervisor that its base file does not have",
-            "Under the Go runtime it adds a second hypervisor, and one of the two is taken at random. Where several base files share one config.d, a drop-in for QEMU does this to all the others.",
+            "Under the Go runtime it adds a second hypervisor, and one of the two is taken at random. Where several base files share one config.d, "
+            "a drop-in for QEMU does this to all the others.",
             "Give each base file a folder of its own, or edit the base file instead of using a drop-in.",
         ),
         (

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 
@@ -62,10 +63,8 @@ def do_qemu(asked):
 
 def do_up(asked):
     for host in asked.host:
-        if asked.builder:
-            where = qemus.builder_up(host, groups=asked.group)
-        else:
-            where = hosts.up(host, suite=asked.suite, groups=asked.group, fresh=asked.fresh)
+        start = qemus.builder_up if asked.builder else functools.partial(hosts.up, suite=asked.suite, fresh=asked.fresh)
+        where = start(host, groups=asked.group)
         if asked.plant:
             plants.plant(asked.plant, host)
         print(f"{host} {where}")
