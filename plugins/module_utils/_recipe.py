@@ -17,7 +17,7 @@ import shlex
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 
 #: Raised whenever an equal set of inputs would now give other bytes; it is part of every tree's identity.
-REVISION = 1
+REVISION = 2
 
 ENGINES = ("native", "io_uring")
 LINKAGES = ("static", "dynamic")
@@ -117,7 +117,8 @@ done
 
 phase configure
 cd build
-../src/configure --cc=gcc --host-cc=gcc "${configure[@]}" --extra-cflags="$cflags -ffile-prefix-map=$work=." ${ldflags:+--extra-ldflags="$ldflags"}
+# Without a C++ compiler everywhere: none is needed, but one that happens to be there changes the order of libraries at the last link.
+../src/configure --cc=gcc --host-cc=gcc --cxx=/nonexistent/c++ "${configure[@]}" --extra-cflags="$cflags -ffile-prefix-map=$work=." ${ldflags:+--extra-ldflags="$ldflags"}
 
 phase compile
 ninja ${jobs:+-j "$jobs"} "$binary"
