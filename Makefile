@@ -7,7 +7,7 @@ ONLY ?=
 KEEP ?=
 DEMO = tests/lab/demo $(if $(INVENTORY),--inventory '$(INVENTORY)') $(if $(KEEP),--keep)
 
-.PHONY: help remediate audit rollback test lint sanity unit molecule bench clean clean-cache
+.PHONY: help remediate audit rollback test lint sanity unit molecule docs bench clean clean-cache
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,7 +39,10 @@ unit:  ## Only the unit and contract tests, on every Python of this machine
 molecule:  ## Only the molecule scenarios, on disposable hosts
 	@tests/run molecule
 
-bench:  ## Throughput and CPU of each engine with QEMU's own block layer
+docs:  ## Write docs/rules.md and docs/variables.md anew from the collection's data
+	@tests/lab/env && PYTHONPATH=.cache/collections .venv/bin/python docs/generate.py
+
+bench:  ## What an observation costs, as ratios measured side by side
 	@tests/bench/run $(ARGS)
 
 clean:  ## Remove this checkout's hosts, images, reports and working files (the cache outside stays)
