@@ -10,6 +10,7 @@ switches, one after another. Each step has its log below .cache/test.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kataops_lab import kernel
-from kataops_lab.places import CHECKOUT, LAB, cache, digest
+from kataops_lab.places import CHECKOUT, LAB, cache, digest, locked
 
 LOGS = CHECKOUT / ".cache" / "test"
 VENV, NEWEST = CHECKOUT / ".venv", CHECKOUT / ".cache" / "venv-newest"
@@ -180,7 +181,7 @@ def unit_steps(found):
     folders = [name for name in ("tests/unit", "tests/contract") if any((CHECKOUT / name).rglob("test_*.py"))]
     steps = [pytest_step("unit/core-" + core(VENV), VENV, folders)]
     steps.append(pytest_step("unit/core-newest", NEWEST, folders, needs=no_newest, environment={"KATAOPS_FEW_EXAMPLES": "1"}))
-    on_nodes = [f"{name}/" for name in ("tests/unit/plugins/module_utils", "tests/unit/plugins/modules") if any((COPY / name).glob("test_*.py"))]
+    on_nodes = [f"{name}/" for name in ("tests/unit/plugins/module_utils", "tests/unit/plugins/modules") if any((CHECKOUT / name).glob("test_*.py"))]
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
     for version in ("3.8", "3.9", "3.10", "3.12", "3.13"):
         if version == here:
@@ -254,6 +255,7 @@ def environment_of(step):
 
 def execute(step):
     """Runs the step's command with its output in its log; returns its exit status."""
+    step.log.with_suffix(".xml").unlink(missing_ok=True)
     shown = re.compile(step.show) if step.show else None
     with open(step.log, "w", encoding="utf-8", errors="replace") as log:
         process = subprocess.Popen(
@@ -344,10 +346,7 @@ def main():
         step = Step("", [], environment=molecule_environment())
         os.chdir(CHECKOUT)
         os.execvpe(VENV / "bin" / "molecule", ["molecule", action, "-s", scenario], environment_of(step))
-    shutil.rmtree(LOGS, ignore_errors=True)
-    LOGS.mkdir(parents=True)
-    copy_tree()
-    stand_in_for_get_pip()
+    LOGS.mkdir(parents=True, exist_ok=True)
     steps = [*lint_steps(), *unit_steps(pythons()), *sanity_steps(), *lab_steps(), *molecule_steps()]
     wanted = [name for given in asked.only for name in given.split(",") if name]
     unknown = [name for name in wanted if not any(step.name == name or step.name.startswith(f"{name}/") for step in steps)]
@@ -360,8 +359,20 @@ def main():
     if asked.list:
         print("\n".join(step.name for step in steps))
         return 0
+    with contextlib.ExitStack() as stack:
+        if any(step.folder == COPY for step in steps):
+            stack.enter_context(locked(TREE.with_name(f".{TREE.name}.lock")))
+            copy_tree()
+            stand_in_for_get_pip()
+        return run_all(steps)
+
+
+def run_all(steps):
     signal.signal(signal.SIGINT, stop_children)
     signal.signal(signal.SIGTERM, stop_children)
+    if any(step.name == "sanity" for step in steps):
+        # ansible-test passes over a missing shellcheck without a failure
+        subprocess.run([str(LAB / "env"), "--lint"], check=True, stdin=subprocess.DEVNULL)
     if any(step.name.startswith(("lab/", "molecule/")) for step in steps):
         subprocess.run([str(LAB / "env"), "--lab"], check=True, stdin=subprocess.DEVNULL)
     side_by_side = lanes(steps)

@@ -18,6 +18,7 @@ from .places import CHECKOUT, LAB, STATE, cache
 from .shell import LabError, run
 
 HOST = "kata-host"
+BUILDER = "builder"
 PLANT = "kata-3.7.0-native"
 CONFIGURATION = "/opt/kata/share/defaults/kata-containers/configuration.toml"
 REPORT = CHECKOUT / "build" / "report"
@@ -48,8 +49,8 @@ def own_hosts(asked):
 
 
 def lab_playbook(asked, job=None, arguments=None):
-    variables = {"kata_aio_hosts": HOST, "kata_aio_builder": qemus.BUILDER, "kata_aio_artifacts_dir": str(cache() / "artifacts")}
-    inventory = hosts.write_inventory(STATE / "demo.yml", [HOST, qemus.BUILDER])
+    variables = {"kata_aio_hosts": HOST, "kata_aio_builder": BUILDER, "kata_aio_artifacts_dir": str(cache() / "artifacts")}
+    inventory = hosts.write_inventory(STATE / "demo.yml", [HOST, BUILDER])
     return playbook(job or asked.job, inventory, asked.arguments if arguments is None else arguments, variables)
 
 
@@ -108,7 +109,7 @@ def make_host():
     print(f"{HOST} is {hosts.up(HOST, fresh=True)}")
     plants.plant(PLANT, HOST)
     FINGERPRINT.write_text(fingerprint())
-    qemus.builder_up()
+    qemus.builder_up(BUILDER)
 
 
 def remediate(asked):
@@ -165,7 +166,7 @@ def on_the_lab(asked):
             code = {"remediate": remediate, "audit": audit, "rollback": rollback}[asked.job](asked)
         finally:
             print(f"\nreport: {REPORT}" if REPORT.exists() else "", flush=True)
-            hosts.down([qemus.BUILDER] if asked.keep else [HOST, qemus.BUILDER])
+            hosts.down([BUILDER] if asked.keep else [HOST, BUILDER])
             if asked.keep:
                 print(f"the host stays: tests/lab/lab ssh {HOST}; make audit KEEP=1; make rollback. It shares the machine's kernel, whose")
                 print("fs.aio-max-nr is put back when the host goes: make rollback, or tests/lab/lab down --all")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .hosts import container, down, up, write_inventory
 from .images import image, mmdebstrap
-from .places import CHECKOUT, LAB, STATE, cache, cached, digest, forget_older
+from .places import CHECKOUT, LAB, STATE, cache, cached, digest, forget_older, locked
 from .podman import podman
 from .shell import LabError, run, say, timed
 
@@ -171,7 +171,8 @@ def folder(variants):
         for variant in variants:
             parts[variant] = debian13() if variant == DEBIAN13 else build(variant)
     finally:
-        down([BUILDER])
+        with locked(cache() / "qemus" / ".lock"):  # nobody builds on it now
+            down([BUILDER])
     path = cache() / "qemus" / f"set-{digest(*(f'{name} {where}' for name, where in parts.items()))}"
 
     def make(part):
