@@ -11,6 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ansible.module_utils import basic
+
+# Where this very Python has ansible from: on a managed node's Python ansible-test provides it by path only
+ANSIBLE = str(Path(basic.__file__).resolve().parents[2])
 COLLECTION = Path(__file__).resolve().parents[4]
 
 
@@ -24,7 +28,7 @@ def run(tmp_path, options):
         capture_output=True,
         text=True,
         check=False,
-        env=dict(os.environ, PYTHONPATH=str(tmp_path)),
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(tmp_path), ANSIBLE])),
     )
     try:
         return json.loads(done.stdout)
