@@ -165,6 +165,8 @@ def toolchain(packages):
 
 def identify(options):
     """The build inputs of these options on this builder, and its identity: ``{id, inputs}``."""
+    if re.search(r"[\s:]", options["work_dir"]):
+        raise AioError("QEMU cannot be built in a folder whose name has spaces or colons", where="qemu_build_work_dir: %s" % options["work_dir"])
     source = dict(options["source"])
     if source["kind"] == "distribution":
         source = distribution_source(options["work_dir"], source.get("name") or "qemu", source.get("version"))

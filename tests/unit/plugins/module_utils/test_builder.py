@@ -183,3 +183,9 @@ def test_the_libraries_of_a_dynamic_program_belong_to_packages():
     owner = subprocess.run(["dpkg-query", "--search", "*/libc.so.6"], stdout=subprocess.PIPE, check=True).stdout.decode().split(":", 1)[0]
     assert owner in found
     assert found == sorted(set(found))
+
+
+@pytest.mark.parametrize("name", ["/var/tmp/with space", "/var/tmp/with:colon"])
+def test_a_folder_in_which_qemu_cannot_be_built_is_told_at_once(name):
+    with pytest.raises(AioError, match="spaces or colons"):
+        _builder.identify({"work_dir": name})
