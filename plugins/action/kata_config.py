@@ -69,7 +69,7 @@ class ActionModule(ActionBase):
         request = {"extra_files": self._args["containerd_configs"] + self._named_files(), "wanted": []}
         seen = self._host("collect", **request)
         missing = missing_documents(seen["kata"])
-        return self._host("collect", **dict(request, wanted=missing)) if missing else seen
+        return self._host("collect", **{**request, "wanted": missing}) if missing else seen
 
     def _named_files(self) -> list[str]:
         names = list(self._args["runtimes"]) + [name for part in self._args["per_runtime"] or [] for name in part["runtimes"]]

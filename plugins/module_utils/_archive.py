@@ -40,7 +40,7 @@ def open_stream(path):
         with gzip.open(path, "rb") as stream:
             yield stream
     elif kind == "zstd":
-        with _zstd(path) as stream:
+        with _zstd(path) as stream:  # pylint: disable=contextmanager-generator-missing-cleanup  # _zstd itself is a context manager that cleans up
             yield stream
     else:
         raise AioError("not an archive in xz, gzip or zstd form", where=path, expected="a .tar.xz, .tar.gz or .tar.zst")

@@ -118,7 +118,8 @@ done
 phase configure
 cd build
 # Without a C++ compiler everywhere: none is needed, but one that happens to be there changes the order of libraries at the last link.
-../src/configure --cc=gcc --host-cc=gcc --cxx=/nonexistent/c++ "${configure[@]}" --extra-cflags="$cflags -ffile-prefix-map=$work=." ${ldflags:+--extra-ldflags="$ldflags"}
+../src/configure --cc=gcc --host-cc=gcc --cxx=/nonexistent/c++ "${configure[@]}" \
+  --extra-cflags="$cflags -ffile-prefix-map=$work=." ${ldflags:+--extra-ldflags="$ldflags"}
 
 phase compile
 ninja ${jobs:+-j "$jobs"} "$binary"

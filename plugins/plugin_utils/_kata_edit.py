@@ -10,15 +10,20 @@ that were asked for. A file for which that does not hold is refused.
 from __future__ import annotations
 
 import copy
+import math
 import re
 import typing as t
 
-import tomlkit
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata_toml import parse
-from tomlkit.container import Container
-from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import Comment, InlineTable, Item, SingleKey, Table
+
+try:
+    import tomlkit
+    from tomlkit.container import Container
+    from tomlkit.exceptions import TOMLKitError
+    from tomlkit.items import Comment, InlineTable, Item, SingleKey, Table
+except ImportError:  # a drop-in needs no editor; an edit of the base file says what is missing
+    tomlkit = None
 
 BOM = "\ufeff"
 BARE_KEY = re.compile(r"^[A-Za-z0-9_-]+$")
@@ -36,8 +41,14 @@ def drop_in_text(table: str, keys: dict[str, t.Any]) -> str:
     return "%s\n[hypervisor.%s]\n%s" % (HEADER, table, "".join(lines))
 
 
+def _need_tomlkit() -> None:
+    if tomlkit is None:
+        raise AioError("the Python library tomlkit is missing on the controller", "kata_config", remedy="pip install tomlkit, for the Python that runs Ansible")
+
+
 def value_text(value: t.Any) -> str:
     """A plain value as TOML."""
+    _need_tomlkit()
     return tomlkit.item(value).as_string()
 
 
@@ -144,6 +155,7 @@ class _Document:
         self.original = self.text = text[len(self.mark) :]
         # A last line without a line end gets one for the time of the edit.
         self.end = "" if self.text.endswith("\n") else "\r\n" if "\r\n" in self.text else "\n"
+        _need_tomlkit()
         try:
             self.model = tomlkit.parse(self.original + self.end)
         except (TOMLKitError, ValueError, RecursionError) as exc:
@@ -276,4 +288,4 @@ def _same(one: t.Any, other: t.Any) -> bool:
         return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
     if isinstance(one, list):
         return len(one) == len(other) and all(map(_same, one, other))
-    return one == other or (one != one and other != other)  # noqa: PLR0124 - NaN
+    return one == other or (isinstance(one, float) and isinstance(other, float) and math.isnan(one) and math.isnan(other))

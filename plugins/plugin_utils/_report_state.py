@@ -32,6 +32,7 @@ def plain(value):
     if value is None or kind is bool or kind is int or (kind is str and value.isascii()):
         return value
     if kind is dict:
+        # pylint: disable-next=unidiomatic-typecheck  # Ansible's tagged strings are subclasses of str, and have to become plain
         return {key if type(key) is str and key.isascii() else _key(key): plain(item) for key, item in value.items()}
     if kind is list:
         return [plain(item) for item in value]

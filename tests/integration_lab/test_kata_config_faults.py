@@ -393,7 +393,7 @@ def test_somebody_else_writes_at_every_step(hosts, kind):
         path = host.one / "configuration-qemu.toml"
         done = []
 
-        def at(number, _called, when, _args, step=step, path=path, done=done):
+        def at(number, _called, when, _args, step=step, path=path, done=done):  # pylint: disable=dangerous-default-value  # bound per turn of the loop
             if number == step and when == "before":
                 done.append(path.read_bytes() + mark)
                 with open(str(path) + ".their-new", "wb") as stream:

@@ -63,7 +63,7 @@ class Browser:
             raise
 
     def _wait(self):
-        for _ in range(150):
+        for _turn in range(150):
             try:
                 return self._call("GET", "/status")
             except (urllib.error.URLError, ConnectionError):
@@ -101,7 +101,7 @@ class Browser:
         self.drawn()
 
     def drawn(self):
-        for _ in range(100):
+        for _turn in range(100):
             if self.js("return document.getElementById('hosts').dataset.drawn ?? null") is not None:
                 return
             time.sleep(0.05)
@@ -164,7 +164,7 @@ def test_no_errors_and_nothing_from_outside(browser, pages, name, scheme):
 
 def test_a_thousand_hosts_load_in_two_seconds(browser, pages):
     taken = []
-    for _ in range(3):
+    for _turn in range(3):
         browser.open(pages / "big.html")
         assert browser.js("return document.querySelectorAll('tr.host').length") == 1000
         taken.append(browser.js("return performance.getEntriesByType('navigation')[0].loadEventEnd"))
@@ -247,7 +247,7 @@ def test_keyboard_alone(browser, pages):
     assert browser.js("return document.activeElement.className") == "skip"
     assert browser.js("return document.activeElement.getBoundingClientRect().left") >= 0
     browser.keys(ENTER)
-    for _ in range(60):
+    for _turn in range(60):
         browser.keys(TAB)
         if browser.js("return document.activeElement.className") == "host-button":
             break

@@ -223,7 +223,7 @@ def test_five_hundred_sandboxes_cost_little(disk):
         taken = []
         for _attempt in range(3):
             before = resource.getrusage(resource.RUSAGE_SELF)
-            for _ in range(500):
+            for _turn in range(500):
                 asked = _sandboxes.read_arguments(_sandboxes.parse_cmdline(cmdline))
                 assert _sandboxes._observe_process(folder, one.pid, asked, 0, True)["observed"] == ["native"]
             after = resource.getrusage(resource.RUSAGE_SELF)

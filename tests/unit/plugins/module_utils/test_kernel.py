@@ -86,7 +86,7 @@ def test_nothing_stays_reserved_or_open():
     """The contexts are given back: ten observations of 1024 events each leave no trace in this process."""
     _kernel.observe_kernel()
     descriptors = os.listdir("/proc/self/fd")
-    for _ in range(10):
+    for _turn in range(10):
         _kernel.observe_kernel()
     assert len(os.listdir("/proc/self/fd")) == len(descriptors)
     assert "[aio]" not in Path("/proc/self/maps").read_text()
@@ -258,7 +258,7 @@ def test_a_refusal_of_o_direct_is_a_fact_and_leaves_nothing(tmp_path, monkeypatc
 
 
 def test_a_full_file_system_says_nothing_of_o_direct(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "pwritev", lambda *arguments: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    monkeypatch.setattr(os, "pwritev", lambda *arguments: (turn for turn in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
     entry = _storage._probe(str(tmp_path))
     assert entry["o_direct"] is None and "ENOSPC" in entry["reason"]
 

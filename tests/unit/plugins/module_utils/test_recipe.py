@@ -107,18 +107,18 @@ def test_impossible_wishes_are_told(more, words):
 
 def test_katas_own_qemu_is_taken_as_it_is():
     source = {"kind": "kata_static", "name": "kata-static-3.8.0", "version": "3.8.0", "sha256": "ab" * 32}
-    inputs = _recipe.inputs(**dict(WISHES, source=source))
+    inputs = _recipe.inputs(**{**WISHES, "source": source})
     assert _recipe.tree_id(inputs).startswith("qemu-kata-3.8.0-x86_64-static-")
     assert inputs["configure"] == []
     assert inputs["toolchain"] == {}
     with pytest.raises(AioError, match="taken as it is"):
-        _recipe.inputs(**dict(WISHES, source=source, patch_digests=["0" * 64]))
+        _recipe.inputs(**{**WISHES, "source": source, "patch_digests": ["0" * 64]})
 
 
 @pytest.mark.parametrize("kind", ["distribution", "kata_static"])
 def test_the_script_is_a_shell_script_whatever_the_names_are(kind):
     source = dict(WISHES["source"], kind=kind, name="o'dd \"$(name)\" `x`")
-    inputs = _recipe.inputs(**dict(WISHES, source=source))
+    inputs = _recipe.inputs(**{**WISHES, "source": source})
     text = _recipe.script(inputs, "/work with space/'x'", "/cache", source_path="/a b", patches=["/p 1", "/p'2"], apt_options=["-o", "X=a b"], jobs=3)
     assert subprocess.run(["bash", "-n"], input=text.encode(), check=False).returncode == 0
     head = text.split("set -euo pipefail", 1)[0]

@@ -50,7 +50,8 @@ CASES = [
         "[hypervisor.qemu]\npath = 'q'\n\n# Says what it does.\n# Default false\n#block_device_cache_set = true\n\nz = 1\n\n[runtime]\na = 1\n",
         {CACHE_SET: True},
         ["go"],
-        "[hypervisor.qemu]\npath = 'q'\n\n# Says what it does.\n# Default false\n#block_device_cache_set = true\nblock_device_cache_set = true\n\nz = 1\n\n[runtime]\na = 1\n",
+        "[hypervisor.qemu]\npath = 'q'\n\n# Says what it does.\n# Default false\n#block_device_cache_set = true\n"
+        "block_device_cache_set = true\n\nz = 1\n\n[runtime]\na = 1\n",
     ),
     (
         "goes below the whole comment",
@@ -283,7 +284,7 @@ def toml_values(draw, depth=2):
 def rows(draw, names):
     """The lines of one table: keys (no two alike), comments (also of keys), blank lines."""
     lines, used = [], set()
-    for _ in range(draw(st.integers(0, 6))):
+    for _turn in range(draw(st.integers(0, 6))):
         kind = draw(st.sampled_from(["key", "key", "comment", "sample", "blank"]))
         indent = draw(st.sampled_from(["", "", "  ", "\t"]))
         if kind == "blank":

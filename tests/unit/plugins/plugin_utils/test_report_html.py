@@ -145,11 +145,11 @@ def test_headline(hosts, text, tone):
 
 def test_bars_fill_their_width():
     made = bars(report_model(fleet.small(), {}))
-    assert [bar["label"] for bar in made] == ["Before", "After"]
-    for bar in made:
-        assert sum(part["width"] for part in bar["parts"]) == pytest.approx(100, abs=0.01)
-        assert sum(part["count"] for part in bar["parts"]) == 8
-    assert [bar["label"] for bar in bars(report_model([fleet.item("n1", fleet.healthy("n1"))], {}))] == ["Now"]
+    assert [one["label"] for one in made] == ["Before", "After"]
+    for one in made:
+        assert sum(part["width"] for part in one["parts"]) == pytest.approx(100, abs=0.01)
+        assert sum(part["count"] for part in one["parts"]) == 8
+    assert [one["label"] for one in bars(report_model([fleet.item("n1", fleet.healthy("n1"))], {}))] == ["Now"]
 
 
 @pytest.mark.parametrize(

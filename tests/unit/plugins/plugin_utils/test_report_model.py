@@ -229,8 +229,8 @@ def test_plain_leaves_only_json():
             raise AssertionError("must not be asked")
 
     made = plain({Text("k"): (Text("v"), {1}, float("nan"), b"\xff", "a\udcffb", object)})
-    assert type(next(iter(made))) is str
-    assert type(made["k"][0]) is str
+    assert type(next(iter(made))) is str  # pylint: disable=unidiomatic-typecheck
+    assert type(made["k"][0]) is str  # pylint: disable=unidiomatic-typecheck
     assert made["k"][:5] == ["v", [1], None, "\ufffd", "a\ufffdb"]
     json.dumps(made, allow_nan=False).encode("utf-8")
 

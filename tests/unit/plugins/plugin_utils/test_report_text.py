@@ -23,8 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 
-def lines(hosts, width=80, run=fleet.RUN, **more):
-    return [line for tone, line in table_lines(report_model(hosts, run, fail_on="broken"), width, **more)]
+def lines(hosts, width=80, run=None, **more):
+    return [line for tone, line in table_lines(report_model(hosts, fleet.RUN if run is None else run, fail_on="broken"), width, **more)]
 
 
 @pytest.mark.parametrize("width", [80, 100, 132, 200])
