@@ -178,6 +178,7 @@ class _Observation:
         self.package_words = None
         self.child = self.dirs = self.image = self.session = None
         self.pids = []
+        self.trace = None
 
     def run(self):
         """Returns the package words of QEMU's greeting, or None."""
@@ -225,6 +226,7 @@ class _Observation:
         self.result["version"], self.result["version_by"] = version, "qmp"
         self._note("QMP greeting of %s" % " ".join((self.path, *ARGUMENTS)), json.dumps(greeting["QMP"].get("version")))
         self._find_process()
+        self.trace = _engines.kernel_trace(self.pids)
         # io_uring first and threads last: worker threads linger, and blur the trace where the kernel does not tell what they wrote.
         for engine in ("io_uring", "native", "threads"):
             self.result["engines"][engine] = self._engine(engine, storage_reason)
@@ -257,39 +259,44 @@ class _Observation:
     def _engine(self, engine, storage_reason):
         """Open a node with this engine, with and without cache.direct, and do one I/O."""
         found = _engines.unknown_engine(None)
-        if storage_reason is None:
-            refusal = self._try(found, engine, True)
-            if refusal is not None and _CANNOT_OPEN.search(refusal):
-                self.image.give_name()
-                refusal = self._try(found, engine, True)
-        else:
-            refusal = None
+        if storage_reason is not None:
             found["reason"] = "not tried: %s" % storage_reason
-        if refusal is not None:
-            meaning = _engines.meaning_of(engine, refusal)
-            found.update(
-                outcome=meaning.outcome, cause=meaning.cause, compiled=meaning.compiled, needs_direct=meaning.needs_direct, reason=meaning.reason,
-                usable=None if meaning.outcome == "unknown" else False,
-            )  # fmt: skip
-            if meaning.cause == "no_o_direct":
-                found["reason"] = "%s: %s; so cache.direct=on works with no engine there" % (self.folder, meaning.reason)
-        elif storage_reason is None:
-            found["compiled"] = True
-        if found["compiled"] is not False:
-            self._without_direct(found, engine, storage_reason)
+            self._take_buffered(found, engine, self._round(found, engine, ((False, False),))[0])
+        else:
+            direct, buffered = self._round(found, engine, ((True, True), (False, False)))
+            if not direct.ok and _CANNOT_OPEN.search(direct.words):
+                self.image.give_name()
+                direct, buffered = self._round(found, engine, ((True, True), (False, False)))
+            self._take_direct(found, engine, direct)
+            if found["cause"] == "no_o_direct":
+                # Then cache.direct=on told nothing of the engine; an I/O without it does.
+                buffered = self._round(found, engine, ((False, True),))[0]
+            if found["compiled"] is not False:
+                self._take_buffered(found, engine, buffered)
         if found["compiled"] is not None:
             found["compiled_by"] = "qmp"
         return found
 
-    def _without_direct(self, found, engine, storage_reason):
-        """Ask the same without cache.direct: native refuses, the others do not. I/O is done only where cache.direct=on told nothing of the engine."""
-        told = found["cause"] == "no_o_direct"
-        refusal = self._try(found, engine, False, write=told)
-        if refusal is None:
+    def _take_direct(self, found, engine, added):
+        if added.ok:
+            found["compiled"] = True
+            return
+        meaning = _engines.meaning_of(engine, added.words)
+        found.update(
+            outcome=meaning.outcome, cause=meaning.cause, compiled=meaning.compiled, needs_direct=meaning.needs_direct, reason=meaning.reason,
+            usable=None if meaning.outcome == "unknown" else False,
+        )  # fmt: skip
+        if meaning.cause == "no_o_direct":
+            found["reason"] = "%s: %s; so cache.direct=on works with no engine there" % (self.folder, meaning.reason)
+
+    @staticmethod
+    def _take_buffered(found, engine, added):
+        """What QEMU says without cache.direct: native is refused, the others are not."""
+        if added.ok:
             found["needs_direct"] = False
             found["compiled"] = True
             return
-        meaning = _engines.meaning_of(engine, refusal)
+        meaning = _engines.meaning_of(engine, added.words)
         if meaning.cause == "needs_direct":
             found["needs_direct"] = True
             found["compiled"] = True
@@ -297,37 +304,42 @@ class _Observation:
             # The kernel's refusal stands above the storage's: it is so on every storage.
             found.update(compiled=meaning.compiled, outcome=meaning.outcome, cause=meaning.cause, reason=meaning.reason, usable=False)
 
-    def _try(self, found, engine, direct, write=None):
-        """One blockdev-add, where wanted one I/O, one blockdev-del.
+    def _round(self, found, engine, cases):
+        """For each case, ``(direct, write)``: open a node, where wanted write to it, close it. All in one go; the traces stay until QEMU ends.
 
-        :returns: None where QEMU took the node (then ``found`` has the outcome of the I/O), else QEMU's words.
+        :returns: the answers to blockdev-add, one a case. ``found`` has the evidence, and the outcome of the write.
         """
-        write = direct if write is None else write
-        arguments = {"driver": "file", "node-name": _NODE, "filename": self.image.path, "aio": engine, "cache": {"direct": direct, "no-flush": False}}
-        before = _engines.kernel_trace(self.pids)
-        self.child.words()
-        added = self.session.ask("blockdev-add", arguments)
-        found["evidence"].append(evidence("blockdev-add " + json.dumps(arguments), "accepted" if added.ok else added.words, "qmp"))
-        if not added.ok:
-            return added.words
-        if write:
-            self._write(found, engine, direct, before)
-        self.session.ask("blockdev-del", {"node-name": _NODE})
-        return None
-
-    def _write(self, found, engine, direct, before):
-        # A value that is not in the image yet, so that the bytes prove this very write.
-        pattern = 0x11 * (1 + ENGINES.index(engine) * 2 + direct)
+        requests = []
+        pattern = 0x11 * (1 + ENGINES.index(engine))
         line = 'qemu-io %s "write -P %d 0 64k"' % (_NODE, pattern)
-        answer = self.session.monitor(line)
-        after = _engines.kernel_trace(self.pids)
+        for direct, write in cases:
+            node = {"driver": "file", "node-name": _NODE, "filename": self.image.path, "aio": engine, "cache": {"direct": direct, "no-flush": False}}
+            requests.append(("blockdev-add", node))
+            if write:
+                requests.append(("human-monitor-command", {"command-line": line}))
+            requests.append(("blockdev-del", {"node-name": _NODE}))
+        before, self.trace = self.trace, None
+        answers = iter(self.session.ask_all(requests))
+        self.trace = _engines.kernel_trace(self.pids)
         stderr = self.child.words()
-        wrote = self.image.contains(pattern)
-        used = _engines.engine_used(engine, before, after, IO_SIZE, stderr) if wrote else None
+        added = []
+        for (direct, write), (_command, node) in zip(cases, [request for request in requests if request[0] == "blockdev-add"]):
+            added.append(next(answers))
+            found["evidence"].append(evidence("blockdev-add " + json.dumps(node), "accepted" if added[-1].ok else added[-1].words, "qmp"))
+            if write:
+                written = next(answers)
+                if added[-1].ok:
+                    self._take_write(found, engine, direct, line, written, pattern, before, stderr)
+            next(answers)
+        return added
+
+    def _take_write(self, found, engine, direct, line, answer, pattern, before, stderr):  # noqa: PLR0917
         said = " ".join((answer.noise + " " + str(answer.value if answer.ok else answer.words)).split())
-        found["evidence"].append(evidence(line, "%s; the bytes are %s the image" % (said or "no words", "in" if wrote else "NOT in"), "qmp"))
+        wrote = "wrote %d/%d bytes" % (IO_SIZE, IO_SIZE) in said or self.image.contains(pattern)
+        used = _engines.engine_used(engine, before, self.trace, IO_SIZE, stderr) if wrote else None
+        found["evidence"].append(evidence(line, said or "no words; the bytes are %s the image" % ("in" if wrote else "not in"), "qmp"))
         found["evidence"].append(
-            evidence("/proc/PID/{maps,fd,task,io} before the node and after its first write", _engines.trace_words(before, after), "proc")
+            evidence("/proc/PID/{maps,fd,task,io} before the node and after its first write", _engines.trace_words(before, self.trace), "proc")
         )
         fall_back = _engines.fall_back_words(stderr)
         if fall_back:

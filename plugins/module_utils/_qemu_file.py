@@ -184,7 +184,7 @@ def package_of(path, root="/"):
 
     dpkg's lists are plain text and read as such; rpm is asked.
     """
-    if not path or path.startswith(("/opt/", "/snap/", "/home/", "/usr/local/")):
+    if not path or not path.startswith(("/usr/", "/bin/", "/sbin/")) or path.startswith("/usr/local/"):
         return None
     lists = os.path.join(root, "var/lib/dpkg/info")
     if os.path.isdir(lists):
@@ -215,19 +215,14 @@ def _dpkg_owner(path, root, lists):
         if not words:
             return None
         owner = words.split(":")[0].split(",")[0]
-    version = None
     try:
-        with open(os.path.join(root, "var/lib/dpkg/status"), encoding="utf-8", errors="replace") as stream:
-            inside = False
-            for line in stream:
-                if line.startswith("Package: "):
-                    inside = line[9:].strip() == owner
-                elif inside and line.startswith("Version: "):
-                    version = line[9:].strip()
-                    break
+        with open(os.path.join(root, "var/lib/dpkg/status"), "rb") as stream:
+            status = b"\n" + stream.read()
     except OSError:
-        pass
-    return "%s %s" % (owner, version) if version else owner
+        return owner
+    _before, found, entry = status.partition(("\nPackage: %s\n" % owner).encode("utf-8"))
+    version = re.search(rb"^Version: (.*)$", entry.partition(b"\n\n")[0], re.MULTILINE) if found else None
+    return "%s %s" % (owner, version.group(1).decode("utf-8", "replace").strip()) if version else owner
 
 
 def _output(argv):

@@ -31,9 +31,7 @@ class QmpError(AioError):
 
 
 Answer = namedtuple("Answer", ("ok", "value", "words", "noise", "events"))
-Answer.__doc__ = (
-    """One answer: ``value`` of ``return`` when ok, else ``words`` = the error's description; ``noise`` = other text since the request."""
-)
+Answer.__doc__ = """One answer: ``value`` of ``return`` when ok, else ``words`` = the error's description; ``noise`` = other text since the request."""
 
 
 class QmpReader:
@@ -50,7 +48,7 @@ class QmpReader:
         self._noise_in_all = 0
 
     def feed(self, data):
-        """Take bytes; return the messages (dicts) that are complete now.
+        """Take bytes; return the messages that are complete now, as ``(message, noise)``: ``noise`` is the other text before the message.
 
         :raises QmpError: ``unintelligible`` where a line has no end, or too much is no message.
         """
@@ -63,7 +61,7 @@ class QmpReader:
                 break
             message = self._line(bytes(self._rest[start:end]))
             if message is not None:
-                messages.append(message)
+                messages.append((message, self.noise()))
             start = end + 1
             self._scanned = start
         del self._rest[:start]
@@ -73,7 +71,7 @@ class QmpReader:
         return messages
 
     def noise(self):
-        """Text that was no message since the last call."""
+        """Text that was no message since the last message, or the last call."""
         text = bytes(self._noise).decode("utf-8", "replace")
         self._noise = bytearray()
         return text
@@ -172,7 +170,7 @@ class QmpSession:
 
         :raises QmpError: as for :meth:`ask`.
         """
-        message = self._next()
+        message, _noise = self._next()
         if "QMP" not in message:
             raise QmpError("unintelligible", "the first QMP message is no greeting: %s" % json.dumps(message)[:300])
         version_of(message)
@@ -200,18 +198,18 @@ class QmpSession:
             if arguments:
                 request["arguments"] = arguments
             sent.append(request)
-        self._reader.noise()
         self._child.write(b"".join(json.dumps(request).encode("utf-8") + b"\n" for request in sent))
         answers = []
         for request in sent:
-            events = []
+            events, noise = [], ""
             while True:
-                message = self._next()
+                message, before = self._next()
+                noise += before
                 if "return" in message or "error" in message:
                     break
                 events.append(message)
             ok = "return" in message
-            answers.append(Answer(ok, message.get("return"), None if ok else words_of(message), self._reader.noise(), events))
+            answers.append(Answer(ok, message.get("return"), None if ok else words_of(message), noise, events))
             if self._record is not None:
                 self._record.append({"sent": request, "answered": message})
         return answers

@@ -83,9 +83,7 @@ def main():
             for _run in range(options.runs):
                 for function, taken in times.items():
                     taken.append(measured(function, binary))
-            (wall, cpu), (bare_wall, bare_cpu) = (
-                [statistics.median(run[part] for run in times[function]) for part in (0, 1)] for function in (probe, bare)
-            )
+            (wall, cpu), (bare_wall, bare_cpu) = ([statistics.median(run[part] for run in times[function]) for part in (0, 1)] for function in (probe, bare))
             ratio = wall / bare_wall
             good = good and (options.most is None or ratio <= options.most)
             print(

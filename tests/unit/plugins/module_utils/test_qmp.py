@@ -104,16 +104,12 @@ def test_damaged_streams_give_messages_or_noise(changes, cut, inserted, size):
     assert time.process_time() - started < 5
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
-)
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.fixed_dictionaries(
-        {"QMP": st.one_of(JSON, st.fixed_dictionaries({"version": st.one_of(JSON, st.fixed_dictionaries({"qemu": JSON, "package": JSON}))}))}
-    )
+    st.fixed_dictionaries({"QMP": st.one_of(JSON, st.fixed_dictionaries({"version": st.one_of(JSON, st.fixed_dictionaries({"qemu": JSON, "package": JSON}))}))})
 )
 def test_any_greeting_is_a_version_or_refused(greeting):
     try:
@@ -123,9 +119,7 @@ def test_any_greeting_is_a_version_or_refused(greeting):
     assert version
 
 
-@pytest.mark.parametrize(
-    ("package", "expected"), [("", ""), ("Debian 1:7.2+dfsg-7", "Debian 1:7.2+dfsg-7"), (" (kata-static)", "kata-static"), (None, "")]
-)
+@pytest.mark.parametrize(("package", "expected"), [("", ""), ("Debian 1:7.2+dfsg-7", "Debian 1:7.2+dfsg-7"), (" (kata-static)", "kata-static"), (None, "")])
 def test_version_and_package(package, expected):
     greeting = {"QMP": {"version": {"qemu": {"major": 8, "minor": 2, "micro": 4}, "package": package}}}
     assert _qmp.version_of(greeting) == ("8.2.4", expected)
