@@ -1,10 +1,9 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026, the kataops founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Wall time of ansible.builtin.ping and of kata_aio_facts over a fleet reached by SSH, side by side in one run.
 
-    tests/bench/observe_fleet.py [--hosts 50] [--runs 3] [--forks 10]
+    python tests/bench/observe_fleet.py [--hosts 50] [--runs 3] [--forks 10]
 
 The fleet is one disposable host with the planted fault under as many names, each with an SSH connection of its own: what is measured is Ansible, SSH and
 the module, and all of it runs on this machine's cores, the hosts' part too. The two take turns and the medians are compared. Prints one line of JSON.

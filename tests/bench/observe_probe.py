@@ -1,10 +1,9 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026, the kataops founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Time and CPU of one full observation of a QEMU against the same QEMU merely started without a machine and quit over QMP, in one run.
 
-    tests/bench/observe_probe.py [--runs N] [--storage FOLDER] [--most RATIO] QEMU...
+    python tests/bench/observe_probe.py [--runs N] [--storage FOLDER] [--most RATIO] QEMU...
 
 The two take turns, so that a busy machine troubles both alike; the medians are compared. Prints one line of JSON for each QEMU. With ``--most`` the
 exit status is 1 where a ratio of wall times is above it (the goal is 1.3 on an idle machine).
