@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Times of the role qemu_build, measured one after another on one disposable builder: cold, with a warm compiler cache, and with nothing to do.
 
-    tests/bench/build.py [--minimal] [--most-warm RATIO] [--most-nothing RATIO]
+    python tests/bench/build.py [--minimal] [--most-warm RATIO] [--most-nothing RATIO]
 
 The builder has the build dependencies already. Each time is that of the whole role, from the start of ansible-playbook to its end. Prints one line of
 JSON: seconds, ratios to the cold run, the artifact's size in bytes, and whether cold and warm gave the same bytes. The exit status is 1 where they did
