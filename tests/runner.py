@@ -210,9 +210,13 @@ def sanity_steps():
 def lab_steps():
     if not any((CHECKOUT / "tests" / "integration_lab").glob("test_*.py")):
         return []
+    qemus = {
+        "KATAOPS_LAB_QEMUS": lambda: last_line("lab/qemus"),
+        "KATAOPS_LAB_NEW_ROOT": lambda: last_line("lab/qemus") + "/newest-root",
+    }
     return [
         Step("lab/qemus", [LAB / "lab", "qemu"], show=r"lab: |\[\d+/\d+\]"),
-        pytest_step("lab/tests", VENV, ["tests/integration_lab"], environment={"KATAOPS_LAB_QEMUS": lambda: last_line("lab/qemus")}),
+        pytest_step("lab/tests", VENV, ["tests/integration_lab"], environment=qemus),
     ]
 
 

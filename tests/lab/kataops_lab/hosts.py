@@ -135,7 +135,9 @@ def wait_for_ssh(where, seconds=30):
 
 
 def down(hosts):
-    """Removes the hosts (all of this checkout, when None). With the machine's last host go the network and the kernel's changes."""
+    """Removes the hosts (all of this checkout, when None). With the machine's last host go the kernel's changes.
+
+    The network stays: a new one would give the next host the last one's address, to which an ssh connection may still be kept open."""
     with locked(LOCK):
         standing = listed()
         names = [entry["name"] for entry in standing if hosts is None or entry["host"] in hosts]
@@ -143,8 +145,14 @@ def down(hosts):
             podman("rm", "-f", "-t", "0", "--ignore", *names)
         if not listed(everywhere=True):
             kernel.restore(forget=True)
-            podman("network", "rm", "-f", NETWORK, check=False)
     return [entry["host"] for entry in standing if entry["name"] in names]
+
+
+def forget_network():
+    """Removes the network, unless another checkout has hosts on it."""
+    with locked(LOCK):
+        if not listed(everywhere=True):
+            podman("network", "rm", "-f", NETWORK, check=False)
 
 
 def inventory(only=None):

@@ -32,8 +32,10 @@ BUILDS = {
         "qemu_build_configure_extra": ["--extra-ldflags=-Wl,--disable-new-dtags -Wl,-rpath,$ORIGIN/lib"],
     },
 }
-DEBIAN13 = "debian13-root"
-DEBIAN13_PACKAGES = "qemu-system-x86,qemu-utils"
+# Root folders with a distribution's own QEMU, by Debian suite: 10.0, whose engines fall back to threads without a word, and 10.2 or newer,
+# which refuses io_uring again
+ROOTS = {"debian13-root": "trixie", "newest-root": "forky"}
+ROOT_PACKAGES = "qemu-system-x86,qemu-utils"
 BUILDER = "qemu-builder"
 BUILDER_GROUP = "kata_aio_builders"
 # Part of the C library belongs to the machine's own loader
@@ -41,7 +43,7 @@ LIBC = ("ld-linux", "libc.so", "libm.so", "libpthread.so", "libdl.so", "librt.so
 
 
 def known():
-    return [*BUILDS, DEBIAN13]
+    return [*BUILDS, *ROOTS]
 
 
 def role_files():
@@ -143,33 +145,35 @@ def firmware():
     return build("static-none") / "share" / "kata-qemu" / "qemu"
 
 
-def debian13():
-    """A root folder with Debian 13's QEMU (10.0: engines fall back without a word), unpacked, not set up."""
-    path = cache() / "qemus" / f"{DEBIAN13}-{digest(DEBIAN13_PACKAGES, f'{datetime.date.today():%Y-%m}')}"
+def root(name):
+    """A root folder with a suite's QEMU, unpacked, not set up."""
+    path = cache() / "qemus" / f"{name}-{digest(ROOTS[name], ROOT_PACKAGES, f'{datetime.date.today():%Y-%m}')}"
 
     def make(part):
-        with timed("Debian 13's QEMU"):
+        with timed(f"QEMU of Debian {ROOTS[name]}"):
             mmdebstrap(
-                "trixie", part, "--variant=extract", "--format=directory", f"--include={DEBIAN13_PACKAGES}",
+                ROOTS[name], part, "--variant=extract", "--format=directory", f"--include={ROOT_PACKAGES}",
                 "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+                # a suite that is no release yet may be older on a mirror than its own term
+                "--aptopt=Acquire::Check-Valid-Until \"false\"",
                 "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
             )  # fmt: skip
 
     path.parent.mkdir(exist_ok=True)
     cached(path, make)
-    forget_older(path, f"{DEBIAN13}-*")
+    forget_older(path, f"{name}-*")
     return path
 
 
 def folder(variants):
-    """A folder with a file of each built variant's name (real files), lib/, firmware/ and debian13-root: KATAOPS_LAB_QEMUS."""
+    """A folder with a file of each built variant's name (real files), lib/, firmware/ and the root folders: KATAOPS_LAB_QEMUS."""
     unknown = sorted(set(variants) - set(known()))
     if unknown:
         raise LabError(f"unknown variant {', '.join(unknown)}; known: {', '.join(known())}")
     parts = {}
     try:
         for variant in variants:
-            parts[variant] = debian13() if variant == DEBIAN13 else build(variant)
+            parts[variant] = root(variant) if variant in ROOTS else build(variant)
     finally:
         with locked(cache() / "qemus" / ".lock"):  # nobody builds on it now
             down([BUILDER])
@@ -178,7 +182,7 @@ def folder(variants):
     def make(part):
         part.mkdir()
         for name, where in parts.items():
-            if name == DEBIAN13:
+            if name in ROOTS:
                 (part / name).symlink_to(where)
                 continue
             (source,) = (where / "bin").glob("qemu-system-*")
