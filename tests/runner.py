@@ -34,6 +34,9 @@ TREE = cache() / f"tree-{digest(str(CHECKOUT))}"
 COPY = TREE / "ansible_collections" / "kataops" / "aio"
 # The scenarios that also run on the newest ansible-core: those with a file of this name beside their molecule.yml
 ON_NEWEST = "newest-core"
+# Builds QEMU several times over (half an hour): only when it is named
+ON_REQUEST = "lab/builds"
+BUILD_TESTS = "tests/integration_lab/test_qemu_build.py"
 TAIL = 40
 started = time.monotonic()
 printing = threading.Lock()
@@ -216,7 +219,8 @@ def lab_steps():
     }
     return [
         Step("lab/qemus", [LAB / "lab", "qemu"], show=r"lab: |\[\d+/\d+\]"),
-        pytest_step("lab/tests", VENV, ["tests/integration_lab"], environment=qemus),
+        pytest_step("lab/tests", VENV, ["tests/integration_lab", f"--ignore={BUILD_TESTS}"], environment=qemus),
+        pytest_step(ON_REQUEST, VENV, [BUILD_TESTS], environment=qemus),
     ]
 
 
@@ -356,9 +360,11 @@ def main():
     unknown = [name for name in wanted if not any(step.name == name or step.name.startswith(f"{name}/") for step in steps)]
     if unknown:
         parser.error(f"no such tests: {', '.join(unknown)}; known: {', '.join(step.name for step in steps)}")
-    if wanted:
+    if not wanted:
+        steps = [step for step in steps if step.name != ON_REQUEST or asked.list]
+    else:
         steps = [step for step in steps if any(step.name == name or step.name.startswith(f"{name}/") for name in wanted)]
-        if any(step.name == "lab/tests" for step in steps) and not any(step.name == "lab/qemus" for step in steps):
+        if any(step.name in ("lab/tests", ON_REQUEST) for step in steps) and not any(step.name == "lab/qemus" for step in steps):
             steps = [*[step for step in lab_steps() if step.name == "lab/qemus"], *steps]
     if asked.list:
         print("\n".join(step.name for step in steps))
