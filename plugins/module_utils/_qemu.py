@@ -84,7 +84,7 @@ def observe_qemu(path, folder, timeout, run, guard):
     elif seen["status"] is None:
         result["status"] = "unreadable" if seen["elf"] is None else "not_executable"
         result["reason"] = "%s: it was not to be run, so only the file was read" % path
-    if result["package"] is None and result["kind"] in ("elf", "script"):
+    if result["kind"] in ("elf", "script"):
         result["package"] = package_of(result["real_path"])
     return _finish(result, package_words)
 
@@ -219,7 +219,6 @@ class _Observation:
         # QEMU tells its firmware folders only on its command line, and exits; it does so while the other one starts.
         self.dirs = Child([self.path, "-L", "help"], self.guard, self.timeout)
         self.dirs.close_input()
-        self.result["package"] = package_of(self.result["real_path"])
         self.session = QmpSession(self.child)
         greeting = self.session.greet()
         version, self.package_words = version_of(greeting)
@@ -233,7 +232,7 @@ class _Observation:
         self._needs()
         self.child.write(b'{"execute": "quit"}\n')
         self._firmware()
-        self.child.wait()
+        self.child.leave()
 
     def _note(self, asked, answered, by="qmp"):
         self.result["evidence"].append(evidence(asked, answered, by))

@@ -217,11 +217,11 @@ def _dpkg_owner(path, root, lists):
         owner = words.split(":")[0].split(",")[0]
     try:
         with open(os.path.join(root, "var/lib/dpkg/status"), "rb") as stream:
-            status = b"\n" + stream.read()
+            status = stream.read()
     except OSError:
         return owner
-    _before, found, entry = status.partition(("\nPackage: %s\n" % owner).encode("utf-8"))
-    version = re.search(rb"^Version: (.*)$", entry.partition(b"\n\n")[0], re.MULTILINE) if found else None
+    at = status.find(("Package: %s\n" % owner).encode("utf-8"))
+    version = re.search(rb"^Version: (.*)$", status[at : status.find(b"\n\n", at)], re.MULTILINE) if at >= 0 else None
     return "%s %s" % (owner, version.group(1).decode("utf-8", "replace").strip()) if version else owner
 
 
