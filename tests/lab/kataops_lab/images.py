@@ -9,7 +9,7 @@ import datetime
 import platform
 import subprocess
 
-from .places import cache, cached, digest, forget_older
+from .places import cache, cached, digest, in_use
 from .podman import podman
 from .shell import LabError, run, timed
 
@@ -81,7 +81,7 @@ def rootfs(suite):
 
     path.parent.mkdir(exist_ok=True)
     cached(path, make)
-    forget_older(path, f"rootfs-{suite}-*")
+    in_use(path, f"rootfs-{suite}-*")
     return path, key
 
 

@@ -9,7 +9,8 @@ import fcntl
 import hashlib
 import os
 import shutil
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .shell import say
@@ -17,6 +18,7 @@ from .shell import say
 CHECKOUT = Path(__file__).resolve().parents[3]
 LAB = CHECKOUT / "tests" / "lab"
 STATE = CHECKOUT / ".cache" / "lab"  # this checkout's hosts: key, inventory
+KEEP_SECONDS = 14 * 24 * 3600
 LOCKS = Path("/run/lock") if os.access("/run/lock", os.W_OK) else Path("/tmp")
 
 
@@ -70,15 +72,18 @@ def cached(path, make):
 
 
 def remove(path):
-    """Removes a file or a tree; missing is fine."""
+    """Removes a file or a tree; missing is fine, also when another run removes it at the same time."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
 
-def forget_older(newest, pattern):
-    """Removes the entries of the cache that `newest` replaces."""
-    for path in newest.parent.glob(pattern):
-        if path != newest and not path.name.endswith(".part"):
-            remove(path)
+def in_use(path, others):
+    """Marks the entry as used now, and removes those of the pattern that nobody used for two weeks (another checkout may still use them)."""
+    now = time.time()
+    os.utime(path, (now, now))
+    for other in path.parent.glob(others):
+        with suppress(FileNotFoundError):
+            if now - other.stat().st_mtime > KEEP_SECONDS:
+                remove(other)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .hosts import container, down, up, write_inventory
 from .images import image, mmdebstrap
-from .places import CHECKOUT, LAB, STATE, cache, cached, digest, forget_older, locked
+from .places import CHECKOUT, LAB, STATE, cache, cached, digest, in_use, locked
 from .podman import podman
 from .shell import LabError, run, say, timed
 
@@ -98,7 +98,7 @@ def build(variant):
 
     path.parent.mkdir(exist_ok=True)
     cached(path, make)
-    forget_older(path, f"{variant}-*")
+    in_use(path, f"{variant}-*")
     return path
 
 
@@ -161,7 +161,7 @@ def root(name):
 
     path.parent.mkdir(exist_ok=True)
     cached(path, make)
-    forget_older(path, f"{name}-*")
+    in_use(path, f"{name}-*")
     return path
 
 
@@ -192,5 +192,6 @@ def folder(variants):
             shutil.copytree(where / "share" / "kata-qemu" / "qemu", part / "firmware", dirs_exist_ok=True)
 
     cached(path, make)
+    in_use(path, "set-*")
     say(f"test QEMUs: {', '.join(sorted(entry.name for entry in path.iterdir()))}")
     return path
