@@ -61,8 +61,8 @@ def test_the_recipe_itself_is_part_of_the_identity(monkeypatch):
 
 def test_the_folders_are_no_part_of_it():
     inputs = _recipe.inputs(**WISHES)
-    one = _recipe.script(inputs, "/work/one", "/cache/one")
-    two = _recipe.script(inputs, "/work/two", "/cache/two")
+    one = _recipe.script(inputs, "/build/one", "/cache/one")
+    two = _recipe.script(inputs, "/build/two", "/cache/two")
     assert one != two
     assert "/work" not in _recipe.SCRIPT.replace("$work", "")
 
@@ -119,11 +119,11 @@ def test_katas_own_qemu_is_taken_as_it_is():
 def test_the_script_is_a_shell_script_whatever_the_names_are(kind):
     source = dict(WISHES["source"], kind=kind, name="o'dd \"$(name)\" `x`")
     inputs = _recipe.inputs(**{**WISHES, "source": source})
-    text = _recipe.script(inputs, "/work with space/'x'", "/cache", source_path="/a b", patches=["/p 1", "/p'2"], apt_options=["-o", "X=a b"], jobs=3)
+    text = _recipe.script(inputs, "/build with space/'x'", "/cache", source_path="/a b", patches=["/p 1", "/p'2"], apt_options=["-o", "X=a b"], jobs=3)
     assert subprocess.run(["bash", "-n"], input=text.encode(), check=False).returncode == 0
     head = text.split("set -euo pipefail", 1)[0]
     shown = subprocess.run(["bash", "-c", head + 'printf "%s|" "$work" "$source_name" "${patches[@]}"'], stdout=subprocess.PIPE, check=True)
-    assert shown.stdout.decode() == "/work with space/'x'|%s|/p 1|/p'2|" % source["name"]
+    assert shown.stdout.decode() == "/build with space/'x'|%s|/p 1|/p'2|" % source["name"]
 
 
 LOG = """@@ 1000 source
