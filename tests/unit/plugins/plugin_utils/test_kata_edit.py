@@ -11,6 +11,7 @@ import string
 from pathlib import Path
 
 import pytest
+import tomlkit
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.plugin_utils import _kata_edit as edit
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata_toml import parse
@@ -319,6 +320,12 @@ def documents(draw):
     return draw(st.sampled_from(["", "", "\ufeff"])) + text
 
 
+def survives(text):
+    """False for the few texts that the library itself writes otherwise than it read them: ``[1979-05-27 ]`` loses its blank in tomlkit 0.15."""
+    text += "" if text.endswith("\n") else "\r\n" if "\r\n" in text else "\n"
+    return tomlkit.dumps(tomlkit.parse(text)) == text
+
+
 OWNED = st.dictionaries(
     st.one_of(st.sampled_from(NAMES[:5]), st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True)),
     st.one_of(st.booleans(), st.integers(-5, 5), WORDS, st.lists(WORDS, max_size=2)),
@@ -333,6 +340,10 @@ def test_nothing_but_the_owned_keys_changes(text, keys, runtimes):
     mark = "\ufeff" if text.startswith("\ufeff") else ""
     before = parse(text[len(mark) :], "f")  # the generator makes valid TOML only
     if isinstance(before["hypervisor"]["qemu"].get("below"), dict) and "below" in keys:
+        return
+    if not survives(text[len(mark) :]):
+        with pytest.raises(AioError, match="its layout would not survive"):
+            both_ways(text, keys, runtimes)
         return
     new = both_ways(text, keys, runtimes)
     after = parse(new[len(mark) :], "f")
