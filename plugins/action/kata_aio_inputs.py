@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 import typing as t
 
 from ansible.plugins.action import ActionBase
@@ -20,6 +21,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
+        started_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         variables = task_vars or {}
         hostvars = variables["hostvars"]
         where: dict[str, list[str]] = {}
@@ -28,12 +30,13 @@ class ActionModule(ActionBase):
             for problem in problems({name: raw[name] for name in raw if name.startswith(PREFIX)}):
                 where.setdefault(problem, []).append(host)
         if not where:
-            return {"changed": False, "problems": []}
+            return {"changed": False, "problems": [], "started_at": started_at}
         lines = ["%s (%s)" % (problem, _named(hosts, len(variables["ansible_play_hosts_all"]))) for problem, hosts in where.items()]
         return {
             "failed": True,
             "changed": False,
             "problems": sorted(where),
+            "started_at": started_at,
             "msg": "The variables have %d mistake(s); no host was touched:\n%s" % (len(lines), "\n".join("- " + line for line in lines)),
         }
 

@@ -29,7 +29,8 @@ class ActionModule(ActionBase):
             if "kata_aio" in facts and facts["kata_aio"]["host"]["name"] == host:
                 plans[host] = facts["kata_aio"]["plan"]
         waves = [str(size) for size in self._task.args.get("waves") or DEFAULT_WAVES]
-        made = rollout(plans, waves, self._task.args.get("builder"))
+        lost = [host for host in variables["ansible_play_hosts_all"] if host not in plans]
+        made = rollout(plans, waves, self._task.args.get("builder"), lost)
         for line in made["summary"]:
             Display().display(line)
         return dict(made, changed=False)

@@ -34,4 +34,9 @@ problems:
   returned: always
   type: list
   elements: str
+started_at:
+  description: When the check was made, as the first thing that a playbook does (ISO 8601, UTC).
+  returned: always
+  type: str
+  sample: "2026-01-31T09:00:00+00:00"
 """

@@ -38,6 +38,16 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+fleet:
+  description: All hosts of the play - those that were observed, and those that were not.
+  returned: always
+  type: list
+  elements: str
+lost:
+  description: The hosts that could not be observed (unreachable, or the observation failed). Nothing is done to them.
+  returned: always
+  type: list
+  elements: str
 repair:
   description: The hosts that need something which can be done, in the order of the play.
   returned: always
@@ -58,6 +68,10 @@ waves:
   returned: always
   type: list
   elements: int
+wave_of:
+  description: The number of its wave, from 1 on, for each host of RV(repair).
+  returned: always
+  type: dict
 builder:
   description: The host that builds QEMU, or V(none) where nothing is to be built.
   returned: always

@@ -148,21 +148,33 @@ def _outcome_record(name, record, lost):
         error = error or {"phase": record.get("phase_reached"), "message": _LOST, "undone": None, "next": None}
     if error is not None:
         error = {key: error.get(key) for key in ("phase", "message", "undone", "next")}
-    steps = [
-        {"name": step.get("name"), "changed": step.get("changed"), "seconds": number(step.get("seconds")), "detail": step.get("detail")}
-        for step in record.get("steps") or []
-        if isinstance(step, dict)
-    ]
     return {
         "outcome": outcome,
         "phase_reached": record.get("phase_reached") or None,
         "road": record.get("road"),
-        "wave": record.get("wave"),
-        "steps": steps,
+        "wave": record.get("wave") if number(record.get("wave")) is None else number(record["wave"]),
+        "steps": _steps(record),
         "error": error,
         "bytes_sent": number(record.get("bytes_sent")),
         "seconds": number(record.get("seconds")),
     }
+
+
+def _steps(record):
+    """The steps of an outcome record. One that tells when it began (C(at), seconds since 1970) took until the next one, or until the record's end."""
+    steps = [step for step in record.get("steps") or [] if isinstance(step, dict)]
+    begun = [number(step.get("at")) for step in steps]
+    started, took = number(record.get("started")), number(record.get("seconds"))
+    ends = [*begun[1:], None if started is None or took is None else started + took]
+    return [
+        {
+            "name": step.get("name"),
+            "changed": step.get("changed"),
+            "seconds": number(end - at) if step.get("seconds") is None and at is not None and end is not None else number(step.get("seconds")),
+            "detail": step.get("detail"),
+        }
+        for step, at, end in zip(steps, begun, ends)
+    ]
 
 
 # --- the fleet -----------------------------------------------------------------------------------------------------------------------------------

@@ -36,21 +36,35 @@ def wave_sizes(waves: t.Sequence[str], total: int) -> list[int]:
     return sizes
 
 
-def rollout(plans: t.Mapping[str, Data], waves: t.Sequence[str], builder: str | None) -> Data:
-    """What the fleet is going to do; ``plans`` in the order of the play. See the module's documentation for the shape."""
+def rollout(plans: t.Mapping[str, Data], waves: t.Sequence[str], builder: str | None, lost: t.Sequence[str] = ()) -> Data:
+    """What the fleet is going to do. See the module's documentation for the shape.
+
+    :arg plans: of the hosts that were observed, in the order of the play. :arg lost: the hosts that could not be observed.
+    """
     repair = [host for host, plan in plans.items() if plan["needed"] and plan["road"] != "impossible"]
     rebuild = [host for host in repair if plans[host]["road"] == "rebuild"]
     impossible = [{"host": host, "reasons": plan["reasons"]} for host, plan in plans.items() if plan["road"] == "impossible"]
     sizes = wave_sizes(waves, len(repair))
     who_builds = (builder or rebuild[0]) if rebuild else None
+    of_waves = [number for number, size in enumerate(sizes, 1) for _host in range(size)]
     return {
+        "fleet": [*plans, *lost],
+        "lost": list(lost),
         "repair": repair,
         "rebuild": rebuild,
         "impossible": impossible,
         "waves": sizes,
+        "wave_of": dict(zip(repair, of_waves)),
         "builder": who_builds,
-        "summary": _summary(plans, repair, impossible, sizes, who_builds),
+        "summary": _summary(plans, repair, impossible, sizes, who_builds) + _summary_of_lost(lost),
     }
+
+
+def _summary_of_lost(lost: t.Sequence[str]) -> list[str]:
+    if not lost:
+        return []
+    more = " and %d more" % (len(lost) - NAMED) if len(lost) > NAMED else ""
+    return ["  %d could not be looked at, and get nothing: %s%s" % (len(lost), ", ".join(lost[:NAMED]), more)]
 
 
 def _summary(plans: t.Mapping[str, Data], repair: list[str], impossible: list[Data], sizes: list[int], builder: str | None) -> list[str]:

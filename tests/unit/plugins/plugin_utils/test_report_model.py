@@ -204,7 +204,16 @@ def test_unknown_verdict_and_policy():
 
 def test_numbers_that_jinja_made_text_of():
     entry = one(fleet.broken("h1"), outcome=fleet.record("h1", "repaired", "1", seconds="9.4000001", bytes_sent="1024"))
-    assert (entry["seconds"], entry["bytes_sent"], entry["wave"]) == (9.4, 1024, "1")
+    assert (entry["seconds"], entry["bytes_sent"], entry["wave"]) == (9.4, 1024, 1)
+
+
+def test_a_step_takes_until_the_next_one_begins():
+    """Times as Jinja on ansible-core 2.16 hands them over: texts."""
+    steps = [{"name": "stage", "at": "1000.5"}, {"name": "switch", "at": "1003.0"}, {"name": "verify", "at": "1003.25"}]
+    entry = one(fleet.broken("h1"), outcome=dict(fleet.record("h1", "repaired", 1, seconds="10.0"), started="1000.0", steps=steps))
+    assert [(step["name"], step["seconds"]) for step in entry["steps"]] == [("stage", 2.5), ("switch", 0.25), ("verify", 6.75)]
+    lost = one(fleet.broken("h1"), outcome={"phase_reached": "switch", "started": 1000.0, "steps": steps[:2]}, lost=True)
+    assert [step["seconds"] for step in lost["steps"]] == [2.5, None]
 
 
 def test_empty_fleet():

@@ -48,3 +48,14 @@ def test_rollout_sorts_the_hosts():
 def test_a_named_builder_builds_and_nothing_is_built_for_nothing():
     assert rollout({"a": plan("rebuild")}, ["1"], "builder")["builder"] == "builder"
     assert rollout({"a": plan("configuration")}, ["1"], "builder")["builder"] is None
+
+
+def test_each_host_knows_its_wave_and_the_fleet_has_the_lost_ones_too():
+    made = rollout({name: plan("rebuild") for name in "abcde"} | {"f": plan("none", False)}, ["1", "50%"], None, ["x", "y"])
+    assert made["wave_of"] == {"a": 1, "b": 2, "c": 2, "d": 3, "e": 3}
+    assert (made["fleet"], made["lost"]) == ([*"abcdef", "x", "y"], ["x", "y"])
+    assert made["summary"][-1] == "  2 could not be looked at, and get nothing: x, y"
+
+
+def test_a_long_list_of_lost_hosts_is_cut():
+    assert rollout({}, ["1"], None, ["h%d" % n for n in range(12)])["summary"][-1].endswith("h8, h9 and 2 more")
