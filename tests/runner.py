@@ -28,12 +28,12 @@ from kataops_lab import kernel
 from kataops_lab.places import CHECKOUT, LAB, cache, digest, locked
 
 LOGS = CHECKOUT / ".cache" / "test"
-VENV, NEWEST = CHECKOUT / ".venv", CHECKOUT / ".cache" / "venv-newest"
+VENV, NEWEST, OLDEST = CHECKOUT / ".venv", CHECKOUT / ".cache" / "venv-newest", CHECKOUT / ".cache" / "venv-oldest"
 # A copy outside the checkout: ansible-test wants its folders named so, and takes the files that git ignores for part of the collection
 TREE = cache() / f"tree-{digest(str(CHECKOUT))}"
 COPY = TREE / "ansible_collections" / "kataops" / "aio"
-# The scenarios that also run on the newest ansible-core: those with a file of this name beside their molecule.yml
-ON_NEWEST = "newest-core"
+# A file of this name beside a molecule.yml names the versions of ansible-core (oldest, default, newest) that the scenario runs on
+CORES = "cores"
 # Builds QEMU several times over (half an hour): only when it is named
 ON_REQUEST = "lab/builds"
 BUILD_TESTS = "tests/integration_lab/test_qemu_build.py"
@@ -196,6 +196,11 @@ def unit_steps(found):
     return steps
 
 
+def no_oldest():
+    """The oldest ansible-core that the collection supports."""
+    subprocess.run([str(LAB / "env"), "--oldest"], check=True, stdin=subprocess.DEVNULL)
+
+
 def no_newest():
     """The newest ansible-core needs a newer Python than Debian 12's; made only when there is one."""
     done = subprocess.run([str(LAB / "env"), "--newest"], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
@@ -243,10 +248,15 @@ def molecule_environment():
 
 
 def molecule_steps():
-    steps = [molecule_step(scenario, f"molecule/{scenario}", VENV) for scenario in scenarios()]
+    steps = []
     for scenario in scenarios():
-        if (CHECKOUT / "molecule" / scenario / ON_NEWEST).exists():
-            steps.append(molecule_step(scenario, f"molecule/{scenario}/core-newest", NEWEST, needs=no_newest))
+        named = CHECKOUT / "molecule" / scenario / CORES
+        for which in named.read_text().split() if named.exists() else ["default"]:
+            steps.append({
+                "default": lambda name=scenario: molecule_step(name, f"molecule/{name}", VENV),
+                "oldest": lambda name=scenario: molecule_step(name, f"molecule/{name}/core-oldest", OLDEST, needs=no_oldest),
+                "newest": lambda name=scenario: molecule_step(name, f"molecule/{name}/core-newest", NEWEST, needs=no_newest),
+            }[which]())  # fmt: skip
     return steps
 
 
@@ -337,7 +347,7 @@ def summary(steps):
         print(line_of(step))
     passed, failed, skipped = (sum(getattr(step.outcome, key) for step in steps) for key in ("passed", "failed", "skipped"))
     print("=" * 100)
-    print(f"{time.monotonic() - started:.0f} s, ansible-core {core(VENV)}" + (f" and {core(NEWEST)}" if core(NEWEST) else ""))
+    print(f"{time.monotonic() - started:.0f} s, ansible-core {', '.join(version for version in map(core, (OLDEST, VENV, NEWEST)) if version)}")
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed or not passed else 0
 
