@@ -18,6 +18,7 @@ from ansible_collections.kataops.aio.plugins.modules.kata_config import ARGUMENT
 from ansible_collections.kataops.aio.plugins.plugin_utils import _kata_change as change
 from ansible_collections.kataops.aio.plugins.plugin_utils import _kata_preview as preview
 from ansible_collections.kataops.aio.plugins.plugin_utils._discover import missing_documents
+from ansible_collections.kataops.aio.plugins.plugin_utils._plain import plain
 
 MODULE = "kataops.aio.kata_config"
 DROP_IN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]*\.toml$")
@@ -44,6 +45,8 @@ class ActionModule(ActionBase):
             argument_spec=ARGUMENT_SPEC,
             mutually_exclusive=[("per_runtime", name) for name in ("engine", "settings", "qemu_path")],
         )
+        # On ansible-core before 2.19 a text that came from a host is of a type of its own
+        args = plain(args)
         self._args, self._task_vars = args, task_vars
         try:
             check_arguments(args)

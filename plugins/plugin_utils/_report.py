@@ -15,7 +15,8 @@ import re
 from collections import Counter
 
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.plugin_utils._report_state import ENGINES, SEVERITIES, VERDICTS, number, plain, state_of, summary_of
+from ansible_collections.kataops.aio.plugins.plugin_utils._plain import plain
+from ansible_collections.kataops.aio.plugins.plugin_utils._report_state import ENGINES, SEVERITIES, VERDICTS, number, state_of, summary_of
 
 SCHEMA_VERSION = 1
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.plugin_utils._plain import plain
 from ansible_collections.kataops.aio.plugins.plugin_utils._requests import block_request
 
 FACTS_SCHEMA_VERSION = 1
@@ -19,41 +20,6 @@ ENGINES = ("threads", "native", "io_uring")
 # Worst first: the order in which people want to read them.
 VERDICTS = ("broken", "degraded", "unknown", "ok", "not_applicable")
 SEVERITIES = ("error", "warning", "info")
-
-
-def plain(value):
-    """Return a copy of ``value`` made of plain JSON types only.
-
-    Ansible hands over subclasses: unsafe and (from ansible-core 2.19) tagged strings, lazy containers. What JSON cannot say becomes None (NaN,
-    infinity) or its text. Lone surrogates, with which Python marks bytes that were no UTF-8, become U+FFFD, so that every renderer can encode them.
-    """
-    kind = type(value)
-    # The common cases first: a fleet's facts are a million values.
-    if value is None or kind is bool or kind is int or (kind is str and value.isascii()):
-        return value
-    if kind is dict:
-        # pylint: disable-next=unidiomatic-typecheck  # Ansible's tagged strings are subclasses of str, and have to become plain
-        return {key if type(key) is str and key.isascii() else _key(key): plain(item) for key, item in value.items()}
-    if kind is list:
-        return [plain(item) for item in value]
-    if isinstance(value, str):
-        text = str.__str__(value)
-        return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    if isinstance(value, int):
-        return int.__int__(value)
-    if isinstance(value, float):
-        return float.__float__(value) if math.isfinite(value) else None
-    if isinstance(value, dict) or hasattr(value, "keys"):
-        return {_key(key): plain(value[key]) for key in value}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value).decode("utf-8", "replace")
-    return plain(str(value))
-
-
-def _key(key):
-    return plain(key if isinstance(key, str) else str(key))
 
 
 def number(value):

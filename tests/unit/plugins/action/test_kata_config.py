@@ -292,6 +292,18 @@ def test_an_engine_owns_only_what_it_needs(static):
     assert static.runtimes()[BASE]["values"]["block_device_driver"] == "virtio-scsi"
 
 
+class HostText(str):
+    """As ansible-core before 2.19 marks a text that came from a host: equal to a plain one, and of another type."""
+
+
+@pytest.mark.parametrize("method", ["drop_in", "base_file"])
+def test_texts_that_came_from_a_host(static, method):
+    wanted = {"engine": HostText("native"), "qemu_path": HostText("/q"), "settings": {HostText("block_device_driver"): HostText("virtio-blk")}}
+    static.good(per_runtime=[{"runtimes": [HostText(BASE)], "method": HostText(method), **wanted}])
+    assert static.runtimes()[BASE]["values"]["path"] == "/q"
+    assert static.good(per_runtime=[{"runtimes": [HostText(BASE)], "method": HostText(method), **wanted}])["changed"] is False
+
+
 def test_settings_go_before_the_engine(static):
     static.good(
         engine="native",

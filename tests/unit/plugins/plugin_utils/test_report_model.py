@@ -11,8 +11,8 @@ import re
 
 import pytest
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.plugin_utils._plain import plain
 from ansible_collections.kataops.aio.plugins.plugin_utils._report import engine_text, is_failing, natural_key, report_model
-from ansible_collections.kataops.aio.plugins.plugin_utils._report_state import plain
 from ansible_collections.kataops.aio.tests.unit.plugins.plugin_utils import report_fleet as fleet
 from hypothesis import given
 from hypothesis import strategies as st
