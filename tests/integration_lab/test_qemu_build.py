@@ -215,3 +215,12 @@ def test_a_result_that_lacks_what_was_asked_for_becomes_no_artifact(role, tmp_pa
     assert code != 0
     assert "becomes no artifact: native was asked for, and is not built in" in output
     assert list(tmp_path.glob("artifacts/*.tar.xz")) == []
+
+
+def test_a_tarball_without_a_place_is_qemus_own_and_nothing_without_its_checksum(role, tmp_path):
+    """Where the site answers, its tarball has another checksum than this one; where it does not, it cannot be fetched."""
+    variables = {"qemu_build_source": "tarball", "qemu_build_version": "8.2.4", "qemu_build_tarball_sha256": "0" * 64}
+    code, output, _unused = role({**variables, "qemu_build_artifacts_dir": str(tmp_path / "artifacts")})
+    assert code != 0
+    assert "https://download.qemu.org/qemu-8.2.4.tar.xz" in output
+    assert on_builder("find / -xdev -name '%s*' | wc -l" % ("0" * 64)).strip() == "0"
