@@ -107,8 +107,9 @@ def _replacements(observations: Data, policy: Data) -> t.Iterator[tuple[Data, st
         if named is None:
             yield dict(given, source="artifact", key="replace with %s" % artifact), "an artifact is given: %s" % artifact
         elif _KATA_ARCHITECTURES.get(named["architecture"], named["architecture"]) == observations["host"]["architecture"]:
-            bring = dict(given, source="build", build="kata_static", release=named["release"], key="replace with the QEMU of Kata %s" % named["release"])
-            yield bring, "the QEMU of Kata %s is taken out of %s" % (named["release"], artifact)
+            release, architecture = named["release"], observations["host"]["architecture"]
+            bring = dict(given, source="build", kind="kata_static", build="kata-static-%s-%s" % (release, architecture), release=release)
+            yield dict(bring, key="replace with the QEMU of Kata %s" % release), "the QEMU of Kata %s is taken out of %s" % (release, artifact)
     if policy.get("package"):
         yield {"source": "package", "key": "replace with the distribution's package"}, "the distribution's package may be installed"
 
@@ -141,7 +142,7 @@ def _options(runtime: Data, observations: Data, policy: Data) -> tuple[list[Data
                 for bring, reason in _replacements(observations, policy):
                     options.append(dict(base, road=road, key=bring["key"], qemu_path=STAGED, qemu=bring, reason=reason))
             elif road == "rebuild":
-                bring = {"source": "build", "build": "rebuild", "key": "rebuild"}
+                bring = {"source": "build", "kind": "rebuild", "build": "rebuild-%s" % observations["host"]["architecture"], "key": "rebuild"}
                 reason = "no QEMU of this host has %s and all that Kata needs" % engine
                 options.append(dict(base, road=road, key="rebuild", qemu_path=STAGED, qemu=bring, reason=reason))
     closed = closed or "none of the allowed roads (%s) leads to %s" % (", ".join(policy["roads"]), engine)
@@ -176,10 +177,11 @@ def _way(runtimes: list[Data], options: dict[str, list[Data]], without: frozense
     native = [r for r, p in zip(runtimes, plans) if p["engine"] == "native"]
     staged = [p for p in plans if p["qemu_path"] == STAGED] or [p for p in plans if p["qemu"]]
     first = staged[0] if staged else None
-    kinds = {r["id"]: r["runtime"] or "go" for r in runtimes}
+    asks = {r["id"]: r["runtime"] or "go" for r in runtimes}
     for plan in plans:
-        by_stage = first is not None and all((plan["qemu"] == first["qemu"], plan["engine"] == first["engine"], kinds[plan["runtime"]] == kinds[first["runtime"]]))
-        plan["proved_in"] = "stage" if by_stage else "prove"
+        # The stage phase proves the QEMU that it brings with one runtime's requests and one engine; what differs in any of these is proved for itself.
+        alike = first and (plan["qemu"], plan["engine"], asks[plan["runtime"]]) == (first["qemu"], first["engine"], asks[first["runtime"]])
+        plan["proved_in"] = "stage" if alike else "prove"
     return {
         "road": next((road for road in COSTS if road in roads), "none"),
         "uses": sorted({p["key"] for p in plans}),

@@ -138,8 +138,8 @@ def test_configuration_that_fails_on_the_host_leaves_the_roads_to_another_qemu()
 @pytest.mark.parametrize(
     "artifact, architecture, expected",
     [
-        (KATA_STATIC, "x86_64", {"source": "build", "build": "kata_static", "release": "3.20.0", "artifact": KATA_STATIC, "sha256": "ab" * 32}),
-        ("/srv/kata-static-3.7.0-rc1-arm64.tar.zst", "aarch64", {"source": "build", "build": "kata_static", "release": "3.7.0-rc1"}),
+        (KATA_STATIC, "x86_64", {"source": "build", "build": "kata-static-3.20.0-x86_64", "release": "3.20.0", "artifact": KATA_STATIC, "sha256": "ab" * 32}),
+        ("/srv/kata-static-3.7.0-rc1-arm64.tar.zst", "aarch64", {"source": "build", "kind": "kata_static", "release": "3.7.0-rc1"}),
         ("/srv/qemu-8.2.4-x86_64-static-0123456789ab.tar.xz", "x86_64", {"source": "artifact"}),
         ("/srv/kata-static-3.20.0-arm64.tar.zst", "x86_64", None),
     ],
