@@ -177,11 +177,6 @@ def _way(runtimes: list[Data], options: dict[str, list[Data]], without: frozense
     native = [r for r, p in zip(runtimes, plans) if p["engine"] == "native"]
     staged = [p for p in plans if p["qemu_path"] == STAGED] or [p for p in plans if p["qemu"]]
     first = staged[0] if staged else None
-    asks = {r["id"]: r["runtime"] or "go" for r in runtimes}
-    for plan in plans:
-        # The stage phase proves the QEMU that it brings with one runtime's requests and one engine; what differs in any of these is proved for itself.
-        alike = first and (plan["qemu"], plan["engine"], asks[plan["runtime"]]) == (first["qemu"], first["engine"], asks[first["runtime"]])
-        plan["proved_in"] = "stage" if alike else "prove"
     return {
         "road": next((road for road in COSTS if road in roads), "none"),
         "uses": sorted({p["key"] for p in plans}),

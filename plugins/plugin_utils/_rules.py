@@ -339,7 +339,7 @@ RULES: dict[str, Rule] = _rules(
         "remediate tries the other QEMUs and roads in their order.",
     ),
     (
-        "KAIO123",
+        "KAIO124",
         "fell_back",
         "warning",
         "engine",

@@ -167,10 +167,10 @@ def two_runtimes(**changes):
     return make_plan(observations, runtimes, assess(observations, runtimes, policy), policy)
 
 
-def test_a_way_serves_all_runtimes_of_a_host_and_each_is_proved_once():
+def test_a_way_serves_all_runtimes_of_a_host():
     made = two_runtimes()
     assert made["uses"] == ["configuration with %s" % DEBIAN["path"], "reuse of %s" % DEBIAN["path"]]
-    assert [(r["runtime"], r["road"], r["proved_in"]) for r in made["runtimes"]] == [(o.CONFIG, "configuration", "prove"), (RS, "reuse", "stage")]
+    assert [(r["runtime"], r["road"]) for r in made["runtimes"]] == [(o.CONFIG, "configuration"), (RS, "reuse")]
 
 
 def test_what_failed_for_one_runtime_is_not_tried_again_and_the_other_keeps_its_road():
@@ -182,12 +182,6 @@ def test_what_failed_for_one_runtime_is_not_tried_again_and_the_other_keeps_its_
     assert left[0]["uses"] == ["configuration with %s" % DEBIAN["path"], "rebuild"]
     left = [way for way in left if "rebuild" not in way["uses"]]
     assert left == []
-
-
-def test_one_tree_serves_two_runtimes_of_which_each_kind_is_proved():
-    made = two_runtimes(roads=["rebuild"])
-    assert made["uses"] == ["rebuild"]
-    assert [r["proved_in"] for r in made["runtimes"]] == ["stage", "prove"]
 
 
 def test_a_host_that_fell_back_goes_on_trying_for_the_engine_that_was_wanted():
