@@ -5,7 +5,8 @@
 
     python tests/bench/build.py [--minimal] [--most-warm RATIO] [--most-nothing RATIO]
 
-The builder has the build dependencies already; where it has not, a build that is not counted brings them. Each time is that of the whole role, from the start of ansible-playbook to its end. Prints one line of
+The builder has the build dependencies already; where it has not, a build that is not counted brings them. Each time is that of the whole role, from the
+start of ansible-playbook to its end. Prints one line of
 JSON: seconds, ratios to the cold run, the artifact's size in bytes, and whether cold and warm gave the same bytes. The exit status is 1 where they did
 not, or a ratio is above what it may be at most (on a machine that does nothing else).
 """
