@@ -16,7 +16,7 @@ DEFAULT_WAVES = ["1", "10%", "50%", "100%"]
 
 class ActionModule(ActionBase):
     _requires_connection = False
-    _VALID_ARGS = frozenset(("waves",))
+    _VALID_ARGS = frozenset(("waves", "builder"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
@@ -31,6 +31,8 @@ class ActionModule(ActionBase):
                 if plans[host]["needed"]:
                     builders[host] = hostvars[host].get("kata_aio_builder")
         waves = [str(size) for size in self._task.args.get("waves") or DEFAULT_WAVES]
+        if not any(builders.values()):  # it may also be a variable of the play, which no host knows of
+            builders = dict.fromkeys(builders, self._task.args.get("builder"))
         lost = [host for host in variables["ansible_play_hosts_all"] if host not in plans]
         made = rollout(plans, waves, builders, lost)
         for line in made["summary"]:

@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Reads the plan that M(kataops.aio.kata_aio_facts) made for each host of the play, shows in a few lines what is going to be done (how many hosts, by
     which road, in which waves), and returns the hosts of each kind.
-  - A QEMU that has to be made is made once for each architecture, on the host that the variable C(kata_aio_builder) names, else on the first that needs it.
+  - A QEMU that has to be made is made once for each architecture.
   - Runs wholly on the controller; use it with C(run_once=true). No host is contacted.
 author:
   - The kataops founders (@kataops)
@@ -25,6 +25,10 @@ options:
     type: list
     elements: str
     default: ["1", "10%", "50%", "100%"]
+  builder:
+    description:
+      - The host that makes QEMUs, where no host of the fleet has a variable C(kata_aio_builder) of its own. Without either the first host that needs one.
+    type: str
 """
 
 EXAMPLES = r"""

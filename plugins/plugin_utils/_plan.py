@@ -164,15 +164,8 @@ def _way(runtimes: list[Data], options: dict[str, list[Data]], without: frozense
         plans.append(dict(option, keys=keys, notes=notes))
         effective = all(runtime["values"].get(key) == value for key, value in keys.items())
         if option["qemu_path"] == STAGED or not effective:
-            settings.append(
-                {
-                    "runtimes": [runtime["id"]],
-                    "engine": option["engine"],
-                    "qemu_path": option["qemu_path"],
-                    "method": policy["method"],
-                    "instead_of": option["instead_of"],
-                }
-            )
+            wish = {"runtimes": [runtime["id"]], "engine": option["engine"], "qemu_path": option["qemu_path"], "method": policy["method"]}
+            settings.append(dict(wish, instead_of=option["instead_of"]) if option["instead_of"] else wish)
     roads = [p["road"] for p in plans]
     native = [r for r, p in zip(runtimes, plans) if p["engine"] == "native"]
     staged = [p for p in plans if p["qemu_path"] == STAGED] or [p for p in plans if p["qemu"]]

@@ -53,7 +53,7 @@ def test_roads(name, observations, changes, road, path):
 def test_the_keys_of_the_go_runtime_come_together():
     made = plan(o.runtime(values=CACHE_OFF), o.observations())
     assert [r["keys"] for r in made["runtimes"]] == [NATIVE_KEYS]
-    assert made["settings"] == [{"runtimes": [o.CONFIG], "engine": "native", "qemu_path": None, "method": "auto", "instead_of": None}]
+    assert made["settings"] == [{"runtimes": [o.CONFIG], "engine": "native", "qemu_path": None, "method": "auto"}]
 
 
 def test_reuse_names_the_path_in_the_same_settings():
