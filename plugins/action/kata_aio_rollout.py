@@ -22,15 +22,19 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         variables = task_vars or {}
         hostvars = variables["hostvars"]
-        plans = {}
+        plans, builders = {}, {}
         for host in variables["ansible_play_hosts"]:
             facts = hostvars.raw_get(host).get("ansible_facts") or {}
             # ansible-core 2.21 can share one facts dictionary between hosts; what was observed on another host is no plan for this one
             if "kata_aio" in facts and facts["kata_aio"]["host"]["name"] == host:
                 plans[host] = facts["kata_aio"]["plan"]
+                if plans[host]["needed"]:
+                    builders[host] = hostvars[host].get("kata_aio_builder")
         waves = [str(size) for size in self._task.args.get("waves") or DEFAULT_WAVES]
+        if not any(builders.values()):  # it may also be a variable of the play, which no host knows of
+            builders = dict.fromkeys(builders, self._task.args.get("builder"))
         lost = [host for host in variables["ansible_play_hosts_all"] if host not in plans]
-        made = rollout(plans, waves, self._task.args.get("builder"), lost)
+        made = rollout(plans, waves, builders, lost)
         for line in made["summary"]:
             Display().display(line)
         return dict(made, changed=False)

@@ -19,6 +19,9 @@ from ansible_collections.kataops.aio.plugins.module_utils._errors import AioErro
 #: Raised whenever an equal set of inputs would now give other bytes; it is part of every tree's identity.
 REVISION = 2
 
+#: Kata's own build knows no older QEMU (tools/packaging/static-build/qemu).
+OLDEST = (6, 1)
+
 ENGINES = ("native", "io_uring")
 LINKAGES = ("static", "dynamic")
 
@@ -255,6 +258,8 @@ def inputs(*, arch, linkage, engines, minimal, hardening, extra, source, patch_d
     :arg toolchain: ``{package: version}`` of the builder's compiler, libraries and firmware.
     """
     compiled = source["kind"] != "kata_static"
+    if compiled:
+        _check_version(source["version"])
     cflags, ldflags = compiler_flags(hardening and compiled)
     if not compiled and (patch_digests or extra or linkage != "static"):
         raise AioError(
@@ -274,6 +279,17 @@ def inputs(*, arch, linkage, engines, minimal, hardening, extra, source, patch_d
         "patches": list(patch_digests),
         "toolchain": dict(toolchain) if compiled else {},
     }
+
+
+def _check_version(version):
+    """
+    :raises AioError: a version that is none, or older than Kata can use.
+    """
+    numbers = re.match(r"(?:\d+:)?(\d+)\.(\d+)", version)
+    if not numbers or tuple(int(part) for part in numbers.groups()) < OLDEST:
+        raise AioError(
+            "Kata needs QEMU %d.%d or newer" % OLDEST, where="the version of the source: %s" % version, remedy="choose a newer source (qemu_build_version)"
+        )
 
 
 def _script_of(kind):

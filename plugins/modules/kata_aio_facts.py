@@ -53,8 +53,16 @@ options:
     type: bool
     default: false
   artifact:
-    description: A QEMU tree's archive (path or URL) that the road V(replace) uses. Without it that road is closed.
+    description:
+      - What the road V(replace) brings (path on the controller, or URL). A QEMU tree's archive, or Kata's C(kata-static-<release>-<arch>.tar.{xz,zst}).
     type: str
+  artifact_sha256:
+    description: SHA-256 of O(artifact).
+    type: str
+  package:
+    description: Whether the road V(replace) may install the distribution's QEMU package on the host.
+    type: bool
+    default: false
   method:
     description: How a plan wants the configuration changed; see O(kataops.aio.kata_config#module:method).
     type: str
@@ -160,7 +168,8 @@ ansible_facts:
           type: dict
         plan:
           description: >-
-            What remediation would do - C(needed), C(road), C(reasons), C(runtimes), C(qemu), C(engine), C(limits), C(settings).
+            What remediation would do - C(needed), C(road), C(reasons), C(runtimes), C(qemu), C(engine), C(limits), C(settings), and the
+            C(alternatives) that are tried in this order where the host refutes it.
           returned: always
           type: dict
 """
@@ -215,14 +224,17 @@ def distribution():
 
 
 def changed_by_us():
-    """Our changes that still stand: ``{file: {runtime id: Kata release at that time}}``; empty without a ledger."""
-    standing = {}
+    """What the ledger tells of our changes that still stand, by file and runtime id: Kata's release at that time, and the engine that was wanted
+    where another one was set. Empty without a ledger."""
+    releases, wanted = {}, {}
     try:
         for path, chain in Ledger().applied().items():
-            standing[path] = {runtime["id"]: runtime.get("release") for runtime in chain[-1][1]["info"].get("runtimes", [])}
+            runtimes = chain[-1][1]["info"].get("runtimes", [])
+            releases[path] = {runtime["id"]: runtime.get("release") for runtime in runtimes}
+            wanted[path] = {runtime["id"]: runtime["instead_of"] for runtime in runtimes if runtime.get("instead_of")}
     except (AioError, OSError):
-        return {}  # kata_config tells what is wrong with its ledger; an audit needs it only for a remark
-    return standing
+        return {"changed_by_us": {}, "fell_back": {}}  # kata_config tells what is wrong with its ledger; an audit needs it only for remarks
+    return {"changed_by_us": releases, "fell_back": wanted}
 
 
 def observe(params):
@@ -235,6 +247,7 @@ def observe(params):
         known = {name for qemu in qemus for name in qemu["names"]}
         qemus += observe_qemus([path for path in other_qemus() if path not in known], **settings)
     return {
+        **changed_by_us(),
         "host": {
             "kernel_release": platform.release(),
             "architecture": platform.machine(),
@@ -247,7 +260,6 @@ def observe(params):
         "libaio": observe_libaio(),
         "storage": observe_storage([params["storage_path"]]),
         "sandboxes": observe_sandboxes(),
-        "changed_by_us": changed_by_us(),
     }
 
 
@@ -266,6 +278,8 @@ def main():
             },
             "fall_back": {"type": "bool", "default": False},
             "artifact": {"type": "str"},
+            "artifact_sha256": {"type": "str"},
+            "package": {"type": "bool", "default": False},
             "method": {"type": "str", "choices": ["auto", "drop_in", "base_file"], "default": "auto"},
             "containerd_configs": {"type": "list", "elements": "path", "default": []},
             "binaries": {"type": "list", "elements": "path", "default": []},

@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Reads the plan that M(kataops.aio.kata_aio_facts) made for each host of the play, shows in a few lines what is going to be done (how many hosts, by
     which road, in which waves), and returns the hosts of each kind.
+  - A QEMU that has to be made is made once for each architecture.
   - Runs wholly on the controller; use it with C(run_once=true). No host is contacted.
 author:
   - The kataops founders (@kataops)
@@ -25,7 +26,8 @@ options:
     elements: str
     default: ["1", "10%", "50%", "100%"]
   builder:
-    description: The host that builds QEMU; without it the first host that needs a build does.
+    description:
+      - The host that makes QEMUs, where no host of the fleet has a variable C(kata_aio_builder) of its own. Without either the first host that needs one.
     type: str
 """
 
@@ -53,11 +55,6 @@ repair:
   returned: always
   type: list
   elements: str
-rebuild:
-  description: Those of RV(repair) that need a QEMU to be built.
-  returned: always
-  type: list
-  elements: str
 impossible:
   description: The hosts that need something which cannot be done, each with the C(reasons).
   returned: always
@@ -72,10 +69,33 @@ wave_of:
   description: The number of its wave, from 1 on, for each host of RV(repair).
   returned: always
   type: dict
-builder:
-  description: The host that builds QEMU, or V(none) where nothing is to be built.
+builds:
+  description: The QEMUs that have to be made for the fleet, or may have to be.
   returned: always
-  type: str
+  type: list
+  elements: dict
+  contains:
+    build:
+      description: Its name in the hosts' plans.
+      type: str
+    kind:
+      description: V(rebuild), or V(kata_static) for a QEMU that is taken out of a Kata release.
+      type: str
+    artifact:
+      description: The release (path on the controller, or URL); V(none) for a rebuild.
+      type: str
+    sha256:
+      description: The release's SHA-256, where it is given.
+      type: str
+    release:
+      description: Kata's release.
+      type: str
+    builder:
+      description: The host that makes it.
+      type: str
+    planned:
+      description: Whether a host's first road needs it. Others are made only when a host comes to the road that needs them.
+      type: bool
 summary:
   description: The plan in a few lines, as it is shown.
   returned: always

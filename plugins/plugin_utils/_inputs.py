@@ -39,10 +39,14 @@ INPUTS: dict[str, Input] = {
         ("configuration", "reuse", "replace", "rebuild"),
     ),
     "kata_aio_fall_back": Input("bool", "Whether io_uring or threads may be set where no road leads to the wanted engine.", "false"),
-    "kata_aio_artifact": Input("str", "A packed QEMU tree (path on the controller, or URL) for the road replace."),
+    "kata_aio_artifact": Input(
+        "str",
+        "For the road replace: a packed QEMU tree, or a Kata release (`kata-static-<release>-<arch>.tar.{xz,zst}`); a path on the controller, or a URL.",
+    ),
     "kata_aio_artifact_sha256": Input("str", "Its SHA-256; obligatory with a URL."),
+    "kata_aio_package": Input("bool", "Whether the road replace may install the distribution's QEMU package (apt, dnf) on the hosts.", "false"),
     "kata_aio_artifacts_dir": Input("path", "Where built trees are kept on the controller.", "~/.cache/kataops-aio/artifacts"),
-    "kata_aio_builder": Input("str", "The host that builds QEMU; by default the first host that needs it."),
+    "kata_aio_builder": Input("str", "The host that builds QEMU; by default the first host of that architecture that needs it."),
     "kata_aio_method": Input("str", "How Kata's configuration is changed.", "auto", ("auto", "drop_in", "base_file")),
     "kata_aio_containerd_configs": Input("list", "Further containerd or CRI-O configuration files of unusual installations.", "[]"),
     "kata_aio_timeout": Input("int", "Seconds that one QEMU binary may take to answer a probe.", "10"),
@@ -63,7 +67,16 @@ INPUTS: dict[str, Input] = {
 }
 
 #: Names with our prefix that the playbooks set themselves.
-INTERNAL = ("kata_aio_before", "kata_aio_inputs", "kata_aio_outcome", "kata_aio_rollout", "kata_aio_proof")
+INTERNAL = (
+    "kata_aio_before",
+    "kata_aio_builds",
+    "kata_aio_inputs",
+    "kata_aio_outcome",
+    "kata_aio_proof",
+    "kata_aio_rollout",
+    "kata_aio_way",
+    "kata_aio_ways",
+)
 
 _TRUE_FALSE = ("yes", "no", "on", "off", "true", "false", "1", "0")
 
@@ -130,8 +143,9 @@ def _contradictions(variables: t.Mapping[str, t.Any]) -> list[str]:
     if isinstance(artifact, str) and "://" in artifact and not variables.get("kata_aio_artifact_sha256"):
         found.append("kata_aio_artifact is a URL without kata_aio_artifact_sha256; expected the checksum of what the URL gives")
     roads = variables.get("kata_aio_roads")
-    if isinstance(roads, (list, tuple)) and list(roads) == ["replace"] and not artifact:
-        found.append("kata_aio_roads allows only replace, but kata_aio_artifact names no tree")
+    package = str(variables.get("kata_aio_package")).lower() in ("true", "yes", "on", "1")
+    if isinstance(roads, (list, tuple)) and list(roads) == ["replace"] and not artifact and not package:
+        found.append("kata_aio_roads allows only replace, but neither kata_aio_artifact nor kata_aio_package says with what")
     engine, fall_back = variables.get("kata_aio_engine"), variables.get("kata_aio_fall_back")
     if engine == "threads" and str(fall_back).lower() in ("true", "yes", "on", "1"):
         found.append("kata_aio_fall_back has no meaning with kata_aio_engine threads, which works everywhere")

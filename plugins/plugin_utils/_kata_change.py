@@ -38,6 +38,7 @@ class Wish:
     notes: list[str]
     chosen: str = ""  # drop_in or base_file
     path: str = ""  # the file that carries the keys
+    instead_of: str | None = None  # the engine that was wanted, where this one is only the best that works
 
     @property
     def base(self) -> str:
@@ -82,7 +83,7 @@ def select(runtimes: list[Data], names: list[str]) -> list[Data]:
 def wishes(runtimes: list[Data], requests: list[Data]) -> list[Wish]:
     """The wish of each selected runtime.
 
-    :arg requests: ``[{runtimes: [names], engine, settings, qemu_path, method}]``; engine, settings and qemu_path may be None.
+    :arg requests: ``[{runtimes: [names], engine, settings, qemu_path, method, instead_of}]``; engine, settings and qemu_path may be None.
     :raises AioError: where a runtime cannot have what it is to have, or is to have two different things.
     """
     found: dict[str, Wish] = {}
@@ -102,7 +103,8 @@ def wishes(runtimes: list[Data], requests: list[Data]) -> list[Wish]:
             keys.update({key: edit.plain_value(key, value) for key, value in (request["settings"] or {}).items()})
             if runtime["id"] in found:
                 raise AioError("this runtime is asked for twice", runtime["id"], remedy="name it once")
-            found[runtime["id"]] = Wish(runtime, keys, request["method"], ["%s: %s" % (runtime["id"], note) for note in notes])
+            remarks = ["%s: %s" % (runtime["id"], note) for note in notes]
+            found[runtime["id"]] = Wish(runtime, keys, request["method"], remarks, instead_of=request.get("instead_of"))
     return list(found.values())
 
 
@@ -198,7 +200,9 @@ def _union(members: list[Wish]) -> Data:
 
 
 def _info(members: list[Wish], method: str, keys: Data, edits: list[Data]) -> Data:
-    runtimes = [{"id": m.runtime["id"], "handlers": m.runtime["handlers"], "release": m.runtime["release"]} for m in members]
+    runtimes = [
+        {"id": m.runtime["id"], "handlers": m.runtime["handlers"], "release": m.runtime["release"], "instead_of": m.instead_of} for m in members
+    ]
     return {"runtimes": runtimes, "method": method, "keys": keys, "edits": edits}
 
 

@@ -3,14 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From findings and policy to the cheapest sufficient steps. PRIVATE to kataops.aio.
 
-Pure functions over plain data; the shapes are in docs/architecture.md. A plan is a proposal: each road is proved on the host before the switch.
+Pure functions over plain data; the shapes are in docs/architecture.md. A plan is a proposal: each road is proved on the host before the switch, and
+where one fails there, the next of the plan's alternatives is tried that does not use what failed.
 """
 
 from __future__ import annotations
 
+import posixpath
+import re
 import typing as t
 
-from ansible_collections.kataops.aio.plugins.plugin_utils._assess import contexts_per_sandbox, qemu_of
+from ansible_collections.kataops.aio.plugins.plugin_utils._assess import contexts_per_sandbox, fallen_back_from, qemu_of
 from ansible_collections.kataops.aio.plugins.plugin_utils._requests import block_request, can_use
 from ansible_collections.kataops.aio.plugins.plugin_utils._settings import wanted_keys
 
@@ -19,17 +22,30 @@ ROADS = ("configuration", "reuse", "replace", "rebuild")
 
 EVENTS_PER_CONTEXT = 1024
 
-#: As ``qemu_path``: the binary of the tree that the stage phase brings, whose path is known only then.
+#: As ``qemu_path``: the binary of the QEMU that the stage phase brings, whose path is known only then.
 STAGED = ""
+
+#: The most expensive first: the road of a host with several runtimes.
+COSTS = ("impossible", "rebuild", "replace", "reuse", "fall_back", "configuration")
+
+#: A host with several runtimes could have many combinations of their roads; more than these are not tried.
+MOST_WAYS = 8
+
+#: A Kata release as it is published; QEMU is taken out of it on the builder.
+KATA_STATIC = re.compile(r"^kata-static-(?P<release>\d[^/]*?)-(?P<architecture>[a-z0-9_]+)\.tar\.(?:xz|zst|gz)$")
+_KATA_ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 Data = t.Dict[str, t.Any]
 
 
 def target_engine(runtime: Data, observations: Data, policy: Data) -> str:
-    """The engine that the runtime should use: the policy's, else the one that it asks for, unless the host can never give that one."""
+    """The engine that the runtime should use: the policy's, else the one that it asks for, unless the host can never give that one.
+
+    What a runtime asks for since we fell back is not what is wanted of it.
+    """
     if policy["engine"] != "auto":
         return policy["engine"]
-    asked = block_request(runtime)["engine"]
+    asked = fallen_back_from(runtime, observations) or block_request(runtime)["engine"]
     if asked == "threads":
         return "threads"
     if asked == "io_uring" and kernel_allows_io_uring(runtime, observations):
@@ -60,15 +76,15 @@ def complete(qemu: Data) -> bool:
     return not qemu["devices_missing"] and not qemu["objects_missing"] and bool(qemu["machine_types"])
 
 
-def reusable(observations: Data, engine: str, besides: str | None) -> Data | None:
-    """Another QEMU of this host that serves the engine: one of our trees first, else a complete one of the distribution."""
+def reusable(observations: Data, engine: str, besides: str | None) -> list[Data]:
+    """Other QEMUs of this host that serve the engine: our trees first, then complete ones of the distribution."""
     rank = {"kataops": 0, "kata_static": 1, "distribution": 2}
     fit = [
         qemu
         for qemu in observations["qemus"]
         if besides not in qemu["names"] and qemu["origin"] in rank and serves(qemu, engine) and (qemu["origin"] == "kata_static" or complete(qemu))
     ]
-    return min(fit, key=lambda qemu: (rank[qemu["origin"]], qemu["path"]), default=None)
+    return sorted(fit, key=lambda qemu: (rank[qemu["origin"]], qemu["path"]))
 
 
 def best_engine(runtime: Data, qemu: Data | None, observations: Data) -> str | None:
@@ -82,76 +98,129 @@ def best_engine(runtime: Data, qemu: Data | None, observations: Data) -> str | N
     return None
 
 
-def _runtime_plan(runtime: Data, observations: Data, policy: Data) -> Data:
-    """``{runtime, engine, road, qemu_path, reason, keys, notes}`` for one runtime that needs something."""
+def _replacements(observations: Data, policy: Data) -> t.Iterator[tuple[Data, str]]:
+    """What the road replace can bring to this host, and why it is offered: the artifact that is named, and the distribution's package where allowed."""
+    artifact = policy.get("artifact")
+    if artifact:
+        named = KATA_STATIC.match(posixpath.basename(artifact))
+        given = {"artifact": artifact, "sha256": policy.get("artifact_sha256")}
+        if named is None:
+            yield dict(given, source="artifact", key="replace with %s" % artifact), "an artifact is given: %s" % artifact
+        elif _KATA_ARCHITECTURES.get(named["architecture"], named["architecture"]) == observations["host"]["architecture"]:
+            release, architecture = named["release"], observations["host"]["architecture"]
+            bring = dict(given, source="build", kind="kata_static", build="kata-static-%s-%s" % (release, architecture), release=release)
+            yield dict(bring, key="replace with the QEMU of Kata %s" % release), "the QEMU of Kata %s is taken out of %s" % (release, artifact)
+    if policy.get("package"):
+        yield {"source": "package", "key": "replace with the distribution's package"}, "the distribution's package may be installed"
+
+
+def _options(runtime: Data, observations: Data, policy: Data) -> tuple[list[Data], str | None]:
+    """Everything that could repair one runtime, the cheapest first by the user's order of roads; and why there is nothing where there is not.
+
+    An option is ``{runtime, engine, road, key, qemu_path, qemu, reason, instead_of}``; ``qemu`` is what the stage phase has to bring or prove.
+    """
     engine = target_engine(runtime, observations, policy)
     path = runtime["values"]["path"]
     qemu = qemu_of(observations, path)
-    plan: Data = {"runtime": runtime["id"], "engine": engine, "road": None, "qemu_path": None, "reason": None, "keys": {}, "notes": []}
+    base: Data = {"runtime": runtime["id"], "engine": engine, "qemu_path": None, "qemu": None, "instead_of": None}
+    options: list[Data] = []
+    closed = None
     if not can_use(runtime, engine):
-        plan["reason"] = "%s %s cannot use %s" % (runtime["runtime"] or "this runtime", runtime["release"] or "(release unknown)", engine)
+        closed = "%s %s cannot use %s" % (runtime["runtime"] or "this runtime", runtime["release"] or "(release unknown)", engine)
     elif not storage_allows(engine, observations):
-        plan["reason"] = "the storage refuses O_DIRECT, which %s needs" % engine
+        closed = "the storage refuses O_DIRECT, which %s needs" % engine
     else:
-        reuse = reusable(observations, engine, path)
         for road in policy["roads"]:
             if road == "configuration" and serves(qemu, engine):
-                return dict(plan, road=road, reason="%s has %s" % (path, engine))
-            if road == "reuse" and reuse is not None:
-                return dict(plan, road=road, qemu_path=reuse["path"], reason="%s has %s and all that Kata needs" % (reuse["path"], engine))
-            if road == "replace" and policy.get("artifact"):
-                return dict(plan, road=road, qemu_path=STAGED, reason="an artifact is given: %s" % policy["artifact"])
-            if road == "rebuild":
-                return dict(plan, road=road, qemu_path=STAGED, reason="no QEMU of this host has %s and all that Kata needs" % engine)
-        plan["reason"] = "none of the allowed roads (%s) leads to %s" % (", ".join(policy["roads"]), engine)
+                options.append(dict(base, road=road, key="configuration with %s" % path, reason="%s has %s" % (path, engine)))
+            elif road == "reuse":
+                for other in reusable(observations, engine, path):
+                    bring = {"source": "existing", "path": other["path"], "key": "reuse of %s" % other["path"]}
+                    reason = "%s has %s and all that Kata needs" % (other["path"], engine)
+                    options.append(dict(base, road=road, key=bring["key"], qemu_path=other["path"], qemu=bring, reason=reason))
+            elif road == "replace":
+                for bring, reason in _replacements(observations, policy):
+                    options.append(dict(base, road=road, key=bring["key"], qemu_path=STAGED, qemu=bring, reason=reason))
+            elif road == "rebuild":
+                bring = {"source": "build", "kind": "rebuild", "build": "rebuild-%s" % observations["host"]["architecture"], "key": "rebuild"}
+                reason = "no QEMU of this host has %s and all that Kata needs" % engine
+                options.append(dict(base, road=road, key="rebuild", qemu_path=STAGED, qemu=bring, reason=reason))
+    closed = closed or "none of the allowed roads (%s) leads to %s" % (", ".join(policy["roads"]), engine)
     instead = best_engine(runtime, qemu, observations)
-    if policy["fall_back"] and instead is not None:
-        return dict(plan, road="fall_back", engine=instead, reason="%s; %s works here" % (plan["reason"], instead))
-    return dict(plan, road="impossible")
+    if policy["fall_back"] and instead not in (None, engine):
+        reason = "%s; %s works here" % (closed if not options else "where no road leads to %s" % engine, instead)
+        options.append(dict(base, road="fall_back", key="fall back to %s" % instead, engine=instead, instead_of=engine, reason=reason))
+    return options, closed
+
+
+def _way(runtimes: list[Data], options: dict[str, list[Data]], without: frozenset[str], observations: Data, policy: Data) -> Data | None:
+    """The cheapest way to repair all of these runtimes without what has failed; None where one of them is left without any."""
+    plans, settings = [], []
+    for runtime in runtimes:
+        option = next((o for o in options[runtime["id"]] if o["key"] not in without), None)
+        if option is None:
+            return None
+        keys, notes = wanted_keys(option["engine"], runtime["runtime"], runtime["release"], option["qemu_path"] or None)
+        plans.append(dict(option, keys=keys, notes=notes))
+        effective = all(runtime["values"].get(key) == value for key, value in keys.items())
+        if option["qemu_path"] == STAGED or not effective:
+            wish = {"runtimes": [runtime["id"]], "engine": option["engine"], "qemu_path": option["qemu_path"], "method": policy["method"]}
+            settings.append(dict(wish, instead_of=option["instead_of"]) if option["instead_of"] else wish)
+    roads = [p["road"] for p in plans]
+    native = [r for r, p in zip(runtimes, plans) if p["engine"] == "native"]
+    staged = [p for p in plans if p["qemu_path"] == STAGED] or [p for p in plans if p["qemu"]]
+    first = staged[0] if staged else None
+    return {
+        "road": next((road for road in COSTS if road in roads), "none"),
+        "uses": sorted({p["key"] for p in plans}),
+        "reasons": ["%s: %s" % (p["runtime"], p["reason"]) for p in plans],
+        "runtimes": [{key: value for key, value in p.items() if key != "qemu"} for p in plans],
+        "qemu": first["qemu"] if first else None,
+        "engine": (first or plans[0])["engine"] if plans else None,
+        "limits": _limits(observations, native, policy),
+        "settings": settings,
+    }
+
+
+def _ways(runtimes: list[Data], options: dict[str, list[Data]], observations: Data, policy: Data) -> list[Data]:
+    """Every way, the cheapest first: the next ones leave out one more of the things that those before them use."""
+    found: list[Data] = []
+    waiting: list[frozenset[str]] = [frozenset()]
+    seen = set(waiting)
+    while waiting and len(found) < MOST_WAYS:
+        without = waiting.pop(0)
+        way = _way(runtimes, options, without, observations, policy)
+        if way is None:
+            continue
+        if way["uses"] not in [other["uses"] for other in found]:
+            found.append(way)
+        for key in way["uses"]:
+            more = without | {key}
+            if more not in seen:
+                seen.add(more)
+                waiting.append(more)
+    return found
 
 
 def make_plan(observations: Data, runtimes: list[Data], assessment: Data, policy: Data) -> Data:
     """The plan of one host; see the contract ``plan`` in docs/architecture.md.
 
-    :arg policy: ``{engine, roads, fall_back, artifact, aio_max_nr, headroom, method}``
+    :arg policy: ``{engine, roads, fall_back, artifact, artifact_sha256, package, aio_max_nr, headroom, method}``
     """
     relevant = [r for r in runtimes if assessment["verdicts"][r["id"]] in ("broken", "degraded")]
     by_runtime = {r["id"]: [f for f in assessment["findings"] if f["runtime"] == r["id"]] for r in relevant}
     repairable = [r for r in relevant if any(f["affects"] == "engine" and f["severity"] != "info" for f in by_runtime[r["id"]])]
     blocked = [f for own in by_runtime.values() for f in own if f["affects"] == "configuration" and f["severity"] == "error"]
-    plans = [_runtime_plan(r, observations, policy) for r in repairable]
-    by_id = {r["id"]: r for r in runtimes}
-    reasons = ["%s: %s" % (p["runtime"], p["reason"]) for p in plans]
-    if blocked:
-        reasons += ["%s: %s (%s)" % (f["where"], f["title"], f["id"]) for f in blocked]
-
-    settings = []
-    for plan in plans:
-        if plan["road"] == "impossible":
-            continue
-        runtime = by_id[plan["runtime"]]
-        plan["keys"], plan["notes"] = wanted_keys(plan["engine"], runtime["runtime"], runtime["release"], plan["qemu_path"] or None)
-        effective = all(runtime["values"].get(key) == value for key, value in plan["keys"].items())
-        if plan["qemu_path"] == STAGED or not effective:
-            settings.append({"runtimes": [plan["runtime"]], "engine": plan["engine"], "qemu_path": plan["qemu_path"], "method": policy["method"]})
-
-    roads = [p["road"] for p in plans]
-    order = ("impossible", "rebuild", "replace", "reuse", "fall_back", "configuration")
-    road = next((r for r in order if r in roads), "none")
-    if blocked or road == "impossible":
-        road, settings = "impossible", []
-    native = [by_id[p["runtime"]] for p in plans if p["engine"] == "native"]
-    limits = _limits(observations, native, policy) if road != "impossible" else None
-    return {
-        "needed": bool(plans or blocked),
-        "road": road,
-        "reasons": reasons,
-        "runtimes": plans,
-        "qemu": _qemu_to_stage(plans) if road != "impossible" else None,
-        "engine": next((p["engine"] for p in plans if p["road"] != "impossible"), None),
-        "limits": limits,
-        "settings": settings,
-    }
+    options, closed = {}, {}
+    for runtime in repairable:
+        options[runtime["id"]], closed[runtime["id"]] = _options(runtime, observations, policy)
+    ways = _ways(repairable, options, observations, policy)
+    reasons = ["%s: %s" % (rid, own[0]["reason"] if own else closed[rid]) for rid, own in options.items()]
+    reasons += ["%s: %s (%s)" % (f["where"], f["title"], f["id"]) for f in blocked]
+    nothing = {"uses": [], "runtimes": [], "qemu": None, "engine": None, "limits": None, "settings": []}
+    if blocked or not ways:
+        ways = [dict(nothing, road="impossible" if blocked or repairable else "none")]
+    return dict(ways[0], needed=bool(repairable or blocked), reasons=reasons, alternatives=ways[1:])
 
 
 def _limits(observations: Data, native: list[Data], policy: Data) -> Data | None:
@@ -163,11 +232,3 @@ def _limits(observations: Data, native: list[Data], policy: Data) -> Data | None
     if aio["free"] >= need:
         return None
     return {"aio_max_nr": max(policy["aio_max_nr"], aio["max_nr"], aio["nr"] + need)}
-
-
-def _qemu_to_stage(plans: list[Data]) -> Data | None:
-    """The QEMU to stage and prove, as the role qemu takes it: a tree where any runtime needs one, else the binary that is reused."""
-    if any(p["qemu_path"] == STAGED for p in plans):
-        return {"source": "artifact", "path": None}
-    reused = next((p["qemu_path"] for p in plans if p["road"] == "reuse"), None)
-    return {"source": "existing", "path": reused} if reused else None

@@ -29,6 +29,7 @@ OUTCOME_WORDS = {
     "unreachable": "Unreachable",
     "untouched": "Untouched",
     "would_change": "Would change",
+    "degraded": "Fell back",
     "repaired": "Repaired",
     "converged": "Nothing to do",
     "not_applicable": "No Kata",

@@ -121,6 +121,12 @@ def summary_lines(report, width=MIN_WIDTH):
     outcomes = ", ".join("%d %s" % (count, OUTCOME_WORDS[name].lower()) for name, count in totals["outcomes"].items() if count)
     if outcomes:
         lines += _wrap("Outcome: %s." % outcomes, width)
+    others = [entry for entry in report["hosts"] if entry["roads_tried"]]
+    for entry in others[:5]:
+        for one in entry["roads_tried"]:
+            lines += _wrap("%s: %s failed: %s" % (entry["host"], one["with"] or one["road"], one["reason"]), width, "  ")
+    if len(others) > 5:
+        lines.append("%d more hosts tried several roads; the report has the reasons." % (len(others) - 5))
     boxes = totals["sandboxes"]
     if boxes["silent_fallbacks"]:
         lines += _wrap("%d of %d running sandboxes use threads unasked." % (boxes["silent_fallbacks"], boxes["total"]), width)
@@ -189,7 +195,8 @@ def render_markdown(report, max_evidence=3):
     lines += ["## Fleet", "", "| %s |" % " | ".join(_ORDER), "|---|---|---|---|---|---|---|---|--:|"]
     lines += ["| %s |" % " | ".join(markdown_text(cell) for cell in _cells(entry).values()) for entry in report["hosts"]]
     lines.append("")
-    told = [entry for entry in report["hosts"] if entry["steps"] or entry["error"] or entry["verdict"] in ("broken", "degraded", "unknown")]
+    bad = ("broken", "degraded", "unknown")
+    told = [entry for entry in report["hosts"] if entry["steps"] or entry["roads_tried"] or entry["error"] or entry["verdict"] in bad]
     if told:
         lines += ["## Hosts", ""]
     for entry in told:
@@ -216,6 +223,7 @@ def _markdown_host(entry, max_evidence):
         lines += ["  %s: %s" % (key.capitalize(), markdown_text(entry["error"][key])) for key in ("undone", "next") if entry["error"][key]]
     elif entry["reason"]:
         lines.append("* Not observed: %s" % markdown_text(entry["reason"]))
+    lines += ["* Road %s failed: %s" % (markdown_text(one["with"] or one["road"]), markdown_text(one["reason"] or "")) for one in entry["roads_tried"]]
     if entry["plan"] and not entry["steps"]:
         lines += ["* Plan: %s" % markdown_text(reason) for reason in entry["plan"]["reasons"]]
     for step in entry["steps"]:

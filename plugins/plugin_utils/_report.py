@@ -20,7 +20,7 @@ from ansible_collections.kataops.aio.plugins.plugin_utils._report_state import E
 
 SCHEMA_VERSION = 1
 
-OUTCOMES = ("failed", "rolled_back", "unreachable", "untouched", "would_change", "repaired", "converged", "not_applicable")
+OUTCOMES = ("failed", "rolled_back", "unreachable", "untouched", "would_change", "degraded", "repaired", "converged", "not_applicable")
 POLICIES = ("broken", "degraded", "never")
 
 _RUN_KEYS = ("command", "check_mode", "limit", "waves", "budget", "started_at", "seconds")
@@ -149,10 +149,12 @@ def _outcome_record(name, record, lost):
         error = error or {"phase": record.get("phase_reached"), "message": _LOST, "undone": None, "next": None}
     if error is not None:
         error = {key: error.get(key) for key in ("phase", "message", "undone", "next")}
+    tried = [{key: one.get(key) for key in ("road", "with", "phase", "reason")} for one in record.get("roads_tried") or [] if isinstance(one, dict)]
     return {
         "outcome": outcome,
         "phase_reached": record.get("phase_reached") or None,
         "road": record.get("road"),
+        "roads_tried": tried,
         "wave": record.get("wave") if number(record.get("wave")) is None else number(record["wave"]),
         "steps": _steps(record),
         "error": error,

@@ -215,7 +215,8 @@ def _finding(finding):
 def _plan(plan):
     if not plan:
         return None
-    return {"needed": plan.get("needed"), "road": plan.get("road"), "reasons": plan.get("reasons") or []}
+    alternatives = [{"road": way.get("road"), "with": ", ".join(way.get("uses") or [])} for way in plan.get("alternatives") or []]
+    return {"needed": plan.get("needed"), "road": plan.get("road"), "reasons": plan.get("reasons") or [], "alternatives": alternatives}
 
 
 def summary_of(state):

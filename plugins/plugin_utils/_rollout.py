@@ -16,7 +16,7 @@ NAMED = 10
 _ROAD_WORDS = {
     "configuration": "by configuration only",
     "reuse": "with another QEMU of the host",
-    "replace": "with the given QEMU tree",
+    "replace": "with a QEMU from elsewhere",
     "rebuild": "with a rebuilt QEMU",
     "fall_back": "by falling back to another engine",
 }
@@ -36,27 +36,26 @@ def wave_sizes(waves: t.Sequence[str], total: int) -> list[int]:
     return sizes
 
 
-def rollout(plans: t.Mapping[str, Data], waves: t.Sequence[str], builder: str | None, lost: t.Sequence[str] = ()) -> Data:
+def rollout(plans: t.Mapping[str, Data], waves: t.Sequence[str], builders: t.Mapping[str, str | None], lost: t.Sequence[str] = ()) -> Data:
     """What the fleet is going to do. See the module's documentation for the shape.
 
     :arg plans: of the hosts that were observed, in the order of the play. :arg lost: the hosts that could not be observed.
+    :arg builders: the builder that the user named for a host, if any.
     """
     repair = [host for host, plan in plans.items() if plan["needed"] and plan["road"] != "impossible"]
-    rebuild = [host for host in repair if plans[host]["road"] == "rebuild"]
     impossible = [{"host": host, "reasons": plan["reasons"]} for host, plan in plans.items() if plan["road"] == "impossible"]
     sizes = wave_sizes(waves, len(repair))
-    who_builds = (builder or rebuild[0]) if rebuild else None
+    builds = _builds({host: plans[host] for host in repair}, builders)
     of_waves = [number for number, size in enumerate(sizes, 1) for _host in range(size)]
     return {
         "fleet": [*plans, *lost],
         "lost": list(lost),
         "repair": repair,
-        "rebuild": rebuild,
         "impossible": impossible,
         "waves": sizes,
         "wave_of": dict(zip(repair, of_waves)),
-        "builder": who_builds,
-        "summary": _summary(plans, repair, impossible, sizes, who_builds) + _summary_of_lost(lost),
+        "builds": builds,
+        "summary": _summary(plans, repair, impossible, sizes, builds) + _summary_of_lost(lost),
     }
 
 
@@ -67,13 +66,31 @@ def _summary_of_lost(lost: t.Sequence[str]) -> list[str]:
     return ["  %d could not be looked at, and get nothing: %s%s" % (len(lost), ", ".join(lost[:NAMED]), more)]
 
 
-def _summary(plans: t.Mapping[str, Data], repair: list[str], impossible: list[Data], sizes: list[int], builder: str | None) -> list[str]:
+def _builds(plans: t.Mapping[str, Data], builders: t.Mapping[str, str | None]) -> list[Data]:
+    """Every QEMU that has to be made for the fleet, or may have to be: those that a host's first way needs are planned, the others are made late.
+
+    One for each architecture; its builder is the one that the user named, else the first host that needs it.
+    """
+    builds: dict[str, Data] = {}
+    for planned in (True, False):
+        for host, plan in plans.items():
+            for way in [plan] if planned else plan["alternatives"]:
+                qemu = way["qemu"] or {}
+                if qemu.get("source") == "build" and qemu["build"] not in builds:
+                    made = {key: qemu.get(key) for key in ("build", "kind", "artifact", "sha256", "release")}
+                    builds[qemu["build"]] = dict(made, builder=builders.get(host) or host, planned=planned)
+    return list(builds.values())
+
+
+def _summary(plans: t.Mapping[str, Data], repair: list[str], impossible: list[Data], sizes: list[int], builds: list[Data]) -> list[str]:
     healthy = len(plans) - len(repair) - len(impossible)
     lines = ["Plan: %d host(s) observed, %d need nothing, %d to repair, %d without a way." % (len(plans), healthy, len(repair), len(impossible))]
     for road, count in collections.Counter(plans[host]["road"] for host in repair).most_common():
         lines.append("  %d %s" % (count, _ROAD_WORDS[road]))
-    if builder:
-        lines.append("  QEMU is built once, on %s" % builder)
+    for build in builds:
+        if build["planned"]:
+            what = "QEMU is built" if build["kind"] == "rebuild" else "QEMU is taken out of Kata %s" % build["release"]
+            lines.append("  %s once, on %s" % (what, build["builder"]))
     if repair:
         lines.append("  waves of %s" % ", ".join(str(size) for size in sizes))
     for host in impossible[:NAMED]:

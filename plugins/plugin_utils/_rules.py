@@ -338,6 +338,15 @@ RULES: dict[str, Rule] = _rules(
         "The engine is compiled in, but opening an image with it fails on this host; the evidence has QEMU's words.",
         "remediate tries the other QEMUs and roads in their order.",
     ),
+    (
+        "KAIO124",
+        "fell_back",
+        "warning",
+        "engine",
+        "The runtime was given another engine, because no road led to the one that was wanted",
+        "kata_aio_fall_back allowed remediate to set an engine that works at once. It serves, but it is not what was asked for, so it counts as no repair.",
+        "remediate tries the roads again. kata_aio_engine with this engine's name says that it is wanted from now on.",
+    ),
 )
 
 # 2xx: what already breaks Kata's configuration; the keys are the problem codes of _kata_toml and _discover

@@ -13,6 +13,7 @@ import yaml
 from ansible_collections.kataops.aio.docs import generate
 from ansible_collections.kataops.aio.plugins.plugin_utils import _discover, _kata_toml
 from ansible_collections.kataops.aio.plugins.plugin_utils._inputs import INPUTS, INTERNAL, problems
+from ansible_collections.kataops.aio.plugins.plugin_utils._releases import QEMU_BUMPS
 from ansible_collections.kataops.aio.plugins.plugin_utils._rules import RULES
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
@@ -68,3 +69,8 @@ def test_every_problem_code_has_a_rule(module):
 
 def test_what_a_runtime_refuses_is_an_error():
     assert {code for code in _kata_toml.FATAL if RULES[code].severity != "error"} == set()
+
+
+def test_the_qemu_of_each_kata_release_is_the_one_that_the_data_has():
+    table = re.findall(r"^\| (\d+\.\d+)\S*(?: to \S+|, \S+)? \| (\d+\.\d+\.\d+) \|$", (TOP / "docs" / "roads.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [(since + ".0", version) for since, version in table] == list(QEMU_BUMPS)

@@ -109,6 +109,12 @@ def test_the_same_bytes_from_another_folder_after_the_controller_was_killed(role
     assert on_builder("find /etc/apt -type f -exec sha256sum {} + | sort") == sources
     assert (tmp_path / "artifacts" / "logs" / ("%s.log" % first["id"])).stat().st_size > 10000
 
+    # Hardened as asked for: the loader's tables become read-only, the stack is not executable.
+    binary = "%s/bin/qemu-system-x86_64" % first["id"]
+    segments = on_builder("tar -xJOf %s/%s.tar.xz %s >/tmp/q && readelf -lW /tmp/q; rm /tmp/q" % (folder, first["id"], binary))
+    assert "GNU_RELRO" in segments
+    assert re.search(r"GNU_STACK .* RW +0x", segments)
+
     started = time.monotonic()
     code, output, third = role(other)
     assert (code, third["built"], third["artifact"]) == (0, False, second["artifact"]), output
@@ -185,6 +191,22 @@ def test_a_signed_tarball_with_a_patch(role, tarball, signed, tmp_path):
     assert "libaio-dev" in [component["name"] for component in bill["components"]]
 
 
+def test_a_commit_of_a_git_repository(role, tarball, tmp_path):
+    commit = on_builder(
+        "set -e; export DEBIAN_FRONTEND=noninteractive; apt-get install -qq --no-install-recommends git >/dev/null; cd /root/t/qemu-7.2.22;"
+        " export GIT_AUTHOR_DATE='@1700000000 +0000' GIT_COMMITTER_DATE='@1700000000 +0000'; git init -q; git add -Af .;"
+        " git -c user.name=lab -c user.email=lab@example.org commit -qm source; git rev-parse HEAD"
+    ).split()[-1]
+    source = {"qemu_build_source": "git", "qemu_build_version": "7.2.22", "qemu_build_git_repository": "file:///root/t/qemu-7.2.22"}
+    code, output, _unused = role({**source, "qemu_build_git_commit": "v7.2.22", "qemu_build_artifacts_dir": str(tmp_path / "artifacts")})
+    assert code != 0
+    assert "40 hexadecimal digits; a tag can be moved" in output
+    code, output, made = role({**source, "qemu_build_git_commit": commit, "qemu_build_artifacts_dir": str(tmp_path / "artifacts")})
+    assert code == 0, output
+    manifest = json.loads(Path(made["artifact"]["manifest_path"]).read_text())
+    assert (manifest["source"]["kind"], manifest["source"]["sha256"], manifest["source_date_epoch"]) == ("git", commit, 1700000000)
+
+
 def test_a_wrong_signature_stops_before_the_build(role, tarball, signed, tmp_path):
     forged = tmp_path / "forged"
     forged.write_bytes(Path(signed["qemu_build_tarball_signature"]).read_bytes()[:-1] + b"\0")
@@ -215,3 +237,12 @@ def test_a_result_that_lacks_what_was_asked_for_becomes_no_artifact(role, tmp_pa
     assert code != 0
     assert "becomes no artifact: native was asked for, and is not built in" in output
     assert list(tmp_path.glob("artifacts/*.tar.xz")) == []
+
+
+def test_a_tarball_without_a_place_is_qemus_own_and_nothing_without_its_checksum(role, tmp_path):
+    """Where the site answers, its tarball has another checksum than this one; where it does not, it cannot be fetched."""
+    variables = {"qemu_build_source": "tarball", "qemu_build_version": "8.2.4", "qemu_build_tarball_sha256": "0" * 64}
+    code, output, _unused = role({**variables, "qemu_build_artifacts_dir": str(tmp_path / "artifacts")})
+    assert code != 0
+    assert "https://download.qemu.org/qemu-8.2.4.tar.xz" in output
+    assert on_builder("find / -xdev -name '%s*' | wc -l" % ("0" * 64)).strip() == "0"

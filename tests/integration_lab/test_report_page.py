@@ -239,6 +239,10 @@ def test_a_hosts_detail_has_qemus_words(browser, pages):
     changed = browser.js("return [...document.querySelectorAll('tr.changed > th')].map((th) => th.firstChild.textContent)")
     assert {"Verdict", "Engine", "QEMU", "fs.aio-nr", "Head-room"} <= set(changed)
     assert "Kernel" not in changed
+    browser.open("%s#host=h2" % (pages / "small.html"))
+    detail = browser.text("tr.detail")
+    for words in ("Roads that failed", fleet.TRIED[0]["with"], "failed in stage", fleet.TRIED[0]["reason"]):
+        assert words in detail
 
 
 def test_keyboard_alone(browser, pages):

@@ -15,7 +15,7 @@
   const SVG = "http://www.w3.org/2000/svg";
   const ENGINES = ["threads", "native", "io_uring"];
   const VERDICTS = ["broken", "degraded", "unknown", "ok", "not_applicable"];
-  const OUTCOMES = ["failed", "rolled_back", "unreachable", "untouched", "would_change", "repaired", "converged", "not_applicable"];
+  const OUTCOMES = ["failed", "rolled_back", "unreachable", "untouched", "would_change", "degraded", "repaired", "converged", "not_applicable"];
   const FIRST_ROWS = 80, CHUNK = 200;
   const byName = new Intl.Collator("en", {numeric: true});
   const count = new Intl.NumberFormat("en");
@@ -232,9 +232,15 @@
     const facts = [host.wave === null ? null : "wave " + host.wave, host.road === null ? null : "road " + (ROADS[host.road] || host.road), host.seconds === null ? null : seconds(host.seconds),
       host.bytes_sent ? bytes(host.bytes_sent) + " sent" : null, host.phase_reached ? "reached " + host.phase_reached : null].filter(Boolean);
     if (facts.length && host.outcome) parts.push(el("p", {class: "muted"}, facts.join(", ")));
+    if (host.roads_tried.length) {
+      const list = el("ol", {class: "steps"});
+      for (const one of host.roads_tried) list.append(el("li", {}, one.with || ROADS[one.road] || one.road || "?", " ", el("span", {class: "how"}, "failed" + (one.phase ? " in " + one.phase : "")), el("span", {class: "said"}, one.reason)));
+      parts.push(el("h3", {}, "Roads that failed"), list);
+    }
     if (!host.steps.length && host.plan && (host.plan.needed || host.plan.reasons.length)) {
       const list = el("ul", {class: "steps"});
       for (const reason of host.plan.reasons) list.append(el("li", {}, reason));
+      for (const way of host.plan.alternatives) list.append(el("li", {class: "none"}, "else: " + way.with));
       parts.push(el("h3", {}, "Plan: " + (ROADS[host.plan.road] || host.plan.road)), list);
     }
     return parts;

@@ -94,7 +94,8 @@ def build(variant):
                 take_libraries(tree)
             tree.rename(part)
             unpacked.rmdir()
-            keep_builder()
+            if result["built"]:  # else nothing was installed
+                keep_builder()
 
     path.parent.mkdir(exist_ok=True)
     cached(path, make)

@@ -98,11 +98,19 @@ def test_a_minimal_build_is_told_from_a_complete_one():
         ({"arch": "riscv64"}, "riscv64: QEMU cannot be built.*aarch64, x86_64"),
         ({"linkage": "both"}, "unknown linkage"),
         ({"engines": ["uring"]}, "uring: unknown engine"),
+        ({"source": dict(WISHES["source"], version="1:5.2+dfsg-11")}, "5.2.*Kata needs QEMU 6.1 or newer"),
+        ({"source": dict(WISHES["source"], version="6.0.1")}, "Kata needs QEMU 6.1 or newer"),
+        ({"source": dict(WISHES["source"], version="latest")}, "Kata needs QEMU 6.1 or newer"),
     ],
 )
 def test_impossible_wishes_are_told(more, words):
     with pytest.raises(AioError, match=words):
         identity(**more)
+
+
+@pytest.mark.parametrize("version", ["6.1.0", "1:6.2+dfsg-2ubuntu6", "10.0.3", "11.0.1"])
+def test_any_version_from_6_1_on_is_built(version):
+    assert version.split(":")[-1] in identity(source=dict(WISHES["source"], version=version))
 
 
 def test_katas_own_qemu_is_taken_as_it_is():

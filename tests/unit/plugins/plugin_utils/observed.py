@@ -146,6 +146,8 @@ def policy(**changes):
         "roads": ["configuration", "reuse", "replace", "rebuild"],
         "fall_back": False,
         "artifact": None,
+        "artifact_sha256": None,
+        "package": False,
         "method": "auto",
     }
     return dict(base, **changes)

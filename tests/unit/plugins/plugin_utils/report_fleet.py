@@ -202,6 +202,15 @@ def record(host, outcome, wave, road="rebuild", **more):
     return {**done, "host": host, "outcome": outcome, "road": road, "wave": wave, **more}
 
 
+TRIED = [
+    {
+        "road": "reuse",
+        "with": "reuse of /usr/bin/qemu-system-x86_64",
+        "phase": "stage",
+        "reason": "QEMU refuses Kata's device_add: <b>no bus</b> | pci-bridge-0",
+    }
+]
+
 NO_SPACE = {
     "phase": "stage",
     "message": "/opt: No space left on device",
@@ -223,7 +232,7 @@ def small():
     error = {"phase": "prove after", "message": message, "undone": "the drop-in was taken away", "next": "kataops.aio.audit"}
     return [
         item("h1", broken("h1"), repaired("h1"), record("h1", "repaired", 1, steps=STEPS, bytes_sent=14 << 20, seconds=9.4)),
-        item("h2", broken("h2"), repaired("h2"), record("h2", "repaired", 2, steps=STEPS, bytes_sent=14 << 20, seconds=11.8)),
+        item("h2", broken("h2"), repaired("h2"), record("h2", "repaired", 2, steps=STEPS, roads_tried=TRIED, bytes_sent=14 << 20, seconds=11.8)),
         item("h3", healthy("h3"), None, record("h3", "converged", None, "none")),
         item("h4", degraded("h4"), None, record("h4", "untouched", None, "configuration")),
         item("h5", broken("h5"), nasty, record("h5", "rolled_back", 2, steps=STEPS[:4], error=error, bytes_sent=14 << 20, seconds=13.0)),

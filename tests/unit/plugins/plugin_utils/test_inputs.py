@@ -24,7 +24,8 @@ from ansible_collections.kataops.aio.plugins.plugin_utils._inputs import problem
         ({"kata_aio_waves": [1, "half"]}, "expected whole numbers or percentages"),
         ({"kata_aio_failure_budget": "120%"}, "a percentage such as 10%"),
         ({"kata_aio_artifact": "https://host.example/qemu.tar.xz"}, "kata_aio_artifact_sha256"),
-        ({"kata_aio_roads": ["replace"]}, "kata_aio_artifact names no tree"),
+        ({"kata_aio_roads": ["replace"]}, "neither kata_aio_artifact nor kata_aio_package"),
+        ({"kata_aio_roads": ["replace"], "kata_aio_package": False}, "neither kata_aio_artifact nor kata_aio_package"),
         ({"kata_aio_engine": "threads", "kata_aio_fall_back": True}, "has no meaning"),
     ],
 )

@@ -101,3 +101,95 @@ def test_storage_without_direct_is_no_case_for_native():
     made = plan(o.runtime(), observations)
     assert made["road"] == "impossible"
     assert "O_DIRECT" in made["reasons"][0]
+
+
+KATA_STATIC = "https://example.org/kata-static-3.20.0-amd64.tar.xz"
+ALL = {"artifact": "/srv/qemu.tar.xz", "package": True, "fall_back": True}
+
+
+def test_every_road_that_is_open_here_is_an_alternative_in_the_users_order():
+    made = plan(o.runtime(), o.observations([BROKEN, DEBIAN, TREE]), **ALL)
+    ways = [made, *made["alternatives"]]
+    assert [way["uses"] for way in ways] == [
+        ["reuse of %s" % TREE["path"]],
+        ["reuse of %s" % DEBIAN["path"]],
+        ["replace with /srv/qemu.tar.xz"],
+        ["replace with the distribution's package"],
+        ["rebuild"],
+        ["fall back to io_uring"],
+    ]
+    assert [(way["qemu"] or {}).get("source") for way in ways] == ["existing", "existing", "artifact", "package", "build", None]
+    assert [way["engine"] for way in ways] == ["native"] * 5 + ["io_uring"]
+    assert ways[-1]["settings"][0]["instead_of"] == "native"
+    other_order = plan(o.runtime(), o.observations([BROKEN, DEBIAN]), roads=["rebuild", "reuse"])
+    assert [way["road"] for way in (other_order, *other_order["alternatives"])] == ["rebuild", "reuse"]
+
+
+def test_no_other_engine_unless_the_user_allows_it():
+    made = plan(o.runtime(), o.observations([BROKEN, DEBIAN]), roads=["reuse"])
+    assert (made["road"], made["alternatives"]) == ("reuse", [])
+
+
+def test_configuration_that_fails_on_the_host_leaves_the_roads_to_another_qemu():
+    made = plan(o.runtime(values=CACHE_OFF), o.observations([o.qemu(), DEBIAN]))
+    assert [way["road"] for way in (made, *made["alternatives"])] == ["configuration", "reuse", "rebuild"]
+
+
+@pytest.mark.parametrize(
+    "artifact, architecture, expected",
+    [
+        (KATA_STATIC, "x86_64", {"source": "build", "build": "kata-static-3.20.0-x86_64", "release": "3.20.0", "artifact": KATA_STATIC, "sha256": "ab" * 32}),
+        ("/srv/kata-static-3.7.0-rc1-arm64.tar.zst", "aarch64", {"source": "build", "kind": "kata_static", "release": "3.7.0-rc1"}),
+        ("/srv/qemu-8.2.4-x86_64-static-0123456789ab.tar.xz", "x86_64", {"source": "artifact"}),
+        ("/srv/kata-static-3.20.0-arm64.tar.zst", "x86_64", None),
+    ],
+)
+def test_what_replaces_is_told_by_its_name(artifact, architecture, expected):
+    observations = o.observations([BROKEN])
+    observations["host"]["architecture"] = architecture
+    made = plan(o.runtime(), observations, artifact=artifact, artifact_sha256="ab" * 32, roads=["replace"])
+    if expected is None:
+        assert made["road"] == "impossible"
+    else:
+        assert made["road"] == "replace"
+        assert made["qemu"].items() >= expected.items()
+
+
+RS = o.CONFIG.replace("-qemu", "-qemu-runtime-rs")
+
+
+def two_runtimes(**changes):
+    """One whose QEMU has native and lacks the keys only, one whose QEMU does not have it."""
+    good = o.runtime(values=dict(CACHE_OFF, path=DEBIAN["path"]))
+    bad = o.runtime("rs", "4.0.0", config=RS)
+    observations, policy = o.observations([BROKEN, DEBIAN]), o.policy(**changes)
+    runtimes = [good, bad]
+    return make_plan(observations, runtimes, assess(observations, runtimes, policy), policy)
+
+
+def test_a_way_serves_all_runtimes_of_a_host():
+    made = two_runtimes()
+    assert made["uses"] == ["configuration with %s" % DEBIAN["path"], "reuse of %s" % DEBIAN["path"]]
+    assert [(r["runtime"], r["road"]) for r in made["runtimes"]] == [(o.CONFIG, "configuration"), (RS, "reuse")]
+
+
+def test_what_failed_for_one_runtime_is_not_tried_again_and_the_other_keeps_its_road():
+    made = two_runtimes()
+    ways = [made, *made["alternatives"]]
+    left = [way for way in ways if "configuration with %s" % DEBIAN["path"] not in way["uses"]]
+    assert left[0]["uses"] == ["rebuild", "reuse of %s" % DEBIAN["path"]]
+    left = [way for way in ways if "reuse of %s" % DEBIAN["path"] not in way["uses"]]
+    assert left[0]["uses"] == ["configuration with %s" % DEBIAN["path"], "rebuild"]
+    left = [way for way in left if "rebuild" not in way["uses"]]
+    assert left == []
+
+
+def test_a_host_that_fell_back_goes_on_trying_for_the_engine_that_was_wanted():
+    threads = o.runtime(values={"block_device_aio": "threads", **CACHE_OFF})
+    fell_back = {o.CONFIG: {o.CONFIG: "native"}}
+    made = plan(threads, o.observations([BROKEN, DEBIAN], fell_back=fell_back))
+    assert (made["road"], made["engine"]) == ("reuse", "native")
+    made = plan(threads, o.observations([o.qemu(native="not_compiled", io_uring="refused")], fell_back=fell_back), roads=["reuse"], fall_back=True)
+    assert (made["road"], made["engine"], made["settings"]) == ("fall_back", "threads", [])
+    assert plan(threads, o.observations([BROKEN, DEBIAN], fell_back=fell_back), engine="threads")["needed"] is False
+    assert plan(threads, o.observations([BROKEN, DEBIAN]))["needed"] is False

@@ -103,6 +103,17 @@ def test_repair_is_told_from_before_to_after(report):
     assert host["after"]["findings"] == []
 
 
+def test_roads_that_failed_are_told_with_their_reasons_beside_the_one_that_was_taken(report):
+    host = by_name(report)["h2"]
+    assert (host["road"], host["roads_tried"]) == ("rebuild", fleet.TRIED)
+    assert by_name(report)["h1"]["roads_tried"] == []
+
+
+def test_a_host_that_fell_back_is_not_counted_as_repaired():
+    (host,) = report_model([fleet.item("h1", fleet.degraded("h1"), fleet.degraded("h1"), fleet.record("h1", "degraded", 1, "fall_back"))], {})["hosts"]
+    assert (host["outcome"], host["verdict"]) == ("degraded", "degraded")
+
+
 def test_silent_fall_back_is_seen(report):
     runtime = by_name(report)["h4"]["before"]["runtimes"][0]
     assert (runtime["engine"]["asked"], runtime["engine"]["effective"]) == ("io_uring", "threads")

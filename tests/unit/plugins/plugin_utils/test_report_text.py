@@ -67,6 +67,7 @@ def test_summary_has_remedies():
     words = " ".join(text.split())
     assert re.search(r"KAIO101 [^()]* \(2 hosts\) Remedy: \w", words)
     assert "31 of 108 running sandboxes use threads unasked." in text
+    assert "h2: reuse of /usr/bin/qemu-system-x86_64 failed: QEMU refuses Kata's device_add: <b>no bus</b> | pci-bridge-0" in words
 
 
 def test_a_terminal_is_not_steered():
@@ -94,6 +95,7 @@ def test_markdown_renders_as_meant():
     document = render_markdown(report_model(fleet.small(), dict(fleet.RUN, limit="a|b"), "0.1.0", fail_on="broken"))
     html = markdown_html(document)
     assert "<img" not in html
+    assert "Road reuse of /usr/bin/qemu-system-x86_64 failed: QEMU refuses Kata's device_add: &lt;b&gt;no bus&lt;/b&gt; | pci-bridge-0" in html
     assert "<script" not in html
     assert "</script" not in html.replace("&lt;/script", "")
     tables = re.findall(r"<table>.*?</table>", html, re.S)

@@ -10,8 +10,14 @@ from ansible.utils.helpers import pct_to_int
 from ansible_collections.kataops.aio.plugins.plugin_utils._rollout import rollout, wave_sizes
 
 
-def plan(road, needed=True):
-    return {"road": road, "needed": needed, "reasons": ["why"]}
+def build(kind="rebuild", architecture="x86_64"):
+    release = "3.20.0" if kind == "kata_static" else None
+    return {"source": "build", "kind": kind, "build": "%s-%s" % (kind, architecture), "release": release}
+
+
+def plan(road, needed=True, qemu=None, alternatives=()):
+    qemu = qemu or (build() if road == "rebuild" else None)
+    return {"road": road, "needed": needed, "reasons": ["why"], "qemu": qemu, "alternatives": list(alternatives)}
 
 
 def ansible_sizes(waves, total):
@@ -36,26 +42,55 @@ def test_no_host_no_wave():
     assert wave_sizes(["1", "100%"], 0) == []
 
 
+def who_builds(made):
+    return {one["build"]: (one["builder"], one["planned"]) for one in made["builds"]}
+
+
 def test_rollout_sorts_the_hosts():
     made = rollout(
-        {"a": plan("rebuild"), "b": plan("none", False), "c": plan("configuration"), "d": plan("impossible"), "e": plan("rebuild")}, ["1", "100%"], None
+        {"a": plan("rebuild"), "b": plan("none", False), "c": plan("configuration"), "d": plan("impossible"), "e": plan("rebuild")}, ["1", "100%"], {}
     )
-    assert (made["repair"], made["rebuild"], made["builder"], made["waves"]) == (["a", "c", "e"], ["a", "e"], "a", [1, 2])
+    assert (made["repair"], who_builds(made), made["waves"]) == (["a", "c", "e"], {"rebuild-x86_64": ("a", True)}, [1, 2])
     assert made["impossible"] == [{"host": "d", "reasons": ["why"]}]
     assert made["summary"][0] == "Plan: 5 host(s) observed, 1 need nothing, 3 to repair, 1 without a way."
 
 
 def test_a_named_builder_builds_and_nothing_is_built_for_nothing():
-    assert rollout({"a": plan("rebuild")}, ["1"], "builder")["builder"] == "builder"
-    assert rollout({"a": plan("configuration")}, ["1"], "builder")["builder"] is None
+    assert who_builds(rollout({"a": plan("rebuild")}, ["1"], {"a": "builder"})) == {"rebuild-x86_64": ("builder", True)}
+    assert rollout({"a": plan("configuration")}, ["1"], {"a": "builder"})["builds"] == []
+
+
+def test_each_architecture_and_each_release_is_made_once_by_a_builder_of_its_own():
+    made = rollout(
+        {
+            "x1": plan("rebuild"),
+            "x2": plan("rebuild"),
+            "a1": plan("rebuild", qemu=build(architecture="aarch64")),
+            "a2": plan("rebuild", qemu=build(architecture="aarch64")),
+            "k1": plan("replace", qemu=build("kata_static")),
+        },
+        ["1"],
+        {"a2": "not-the-first", "k1": "named"},
+    )
+    assert who_builds(made) == {"rebuild-x86_64": ("x1", True), "rebuild-aarch64": ("a1", True), "kata_static-x86_64": ("named", True)}
+    assert "  QEMU is taken out of Kata 3.20.0 once, on named" in made["summary"]
+
+
+def test_what_only_an_alternative_needs_is_not_planned_but_has_one_builder_for_all():
+    late = [{"qemu": build()}]
+    made = rollout({"a": plan("reuse", alternatives=late), "b": plan("reuse", alternatives=late)}, ["1"], {})
+    assert who_builds(made) == {"rebuild-x86_64": ("a", False)}
+    assert not any("built" in line for line in made["summary"])
+    made = rollout({"a": plan("reuse", alternatives=late), "b": plan("rebuild")}, ["1"], {})
+    assert who_builds(made) == {"rebuild-x86_64": ("b", True)}
 
 
 def test_each_host_knows_its_wave_and_the_fleet_has_the_lost_ones_too():
-    made = rollout({name: plan("rebuild") for name in "abcde"} | {"f": plan("none", False)}, ["1", "50%"], None, ["x", "y"])
+    made = rollout({name: plan("rebuild") for name in "abcde"} | {"f": plan("none", False)}, ["1", "50%"], {}, ["x", "y"])
     assert made["wave_of"] == {"a": 1, "b": 2, "c": 2, "d": 3, "e": 3}
     assert (made["fleet"], made["lost"]) == ([*"abcdef", "x", "y"], ["x", "y"])
     assert made["summary"][-1] == "  2 could not be looked at, and get nothing: x, y"
 
 
 def test_a_long_list_of_lost_hosts_is_cut():
-    assert rollout({}, ["1"], None, ["h%d" % n for n in range(12)])["summary"][-1].endswith("h8, h9 and 2 more")
+    assert rollout({}, ["1"], {}, ["h%d" % n for n in range(12)])["summary"][-1].endswith("h8, h9 and 2 more")
