@@ -164,11 +164,14 @@ def _outcome_record(name, record, lost):
 
 
 def _steps(record):
-    """The steps of an outcome record. One that tells when it began (C(at), seconds since 1970) took until the next one, or until the record's end."""
+    """The steps of an outcome record. One that tells when it began (C(at), seconds since 1970) took until the next one, or until the record's end
+    (C(ended), where a soak came before the last step; else C(started) and C(seconds))."""
     steps = [step for step in record.get("steps") or [] if isinstance(step, dict)]
     begun = [number(step.get("at")) for step in steps]
-    started, took = number(record.get("started")), number(record.get("seconds"))
-    ends = [*begun[1:], None if started is None or took is None else started + took]
+    started, took, ended = (number(record.get(key)) for key in ("started", "seconds", "ended"))
+    if ended is None and started is not None and took is not None:
+        ended = started + took
+    ends = [*begun[1:], ended]
     return [
         {
             "name": step.get("name"),

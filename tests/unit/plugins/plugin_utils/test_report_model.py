@@ -223,6 +223,8 @@ def test_a_step_takes_until_the_next_one_begins():
     steps = [{"name": "stage", "at": "1000.5"}, {"name": "switch", "at": "1003.0"}, {"name": "verify", "at": "1003.25"}]
     entry = one(fleet.broken("h1"), outcome=dict(fleet.record("h1", "repaired", 1, seconds="10.0"), started="1000.0", steps=steps))
     assert [(step["name"], step["seconds"]) for step in entry["steps"]] == [("stage", 2.5), ("switch", 0.25), ("verify", 6.75)]
+    record = dict(fleet.record("h1", "repaired", 1, seconds=10), started=1000, ended=1100, steps=[*steps, {"name": "health", "at": 1099}])
+    assert [step["seconds"] for step in one(fleet.broken("h1"), outcome=record)["steps"]] == [2.5, 0.25, 95.75, 1]
     lost = one(fleet.broken("h1"), outcome={"phase_reached": "switch", "started": 1000.0, "steps": steps[:2]}, lost=True)
     assert [step["seconds"] for step in lost["steps"]] == [2.5, None]
 
