@@ -70,7 +70,10 @@ class ActionModule(ActionBase):
         self._transfer_file(path, remote)
         self._fixup_perms2((self._connection._shell.tmpdir, remote))
         sha256 = _manifest.file_sha256(path)
-        return self._module(dict(options, archive=remote, sha256=sha256), task_vars)
+        result = self._module(dict(options, archive=remote, sha256=sha256), task_vars)
+        if result.get("failed") and isinstance(result.get("msg"), str):
+            result["msg"] = result["msg"].replace(remote, path)  # by the name that the user knows
+        return result
 
     def _remote_folder(self):
         if not self._connection._shell.tmpdir:

@@ -34,7 +34,8 @@ def listed(everywhere=False):
     """The hosts as {name, host, checkout, running, address}, of this checkout or of all."""
     found = []
     names = podman("ps", "-a", "--filter", f"label={LABEL}", "--format", "{{.Names}}").stdout.split()
-    for one in json.loads(podman("inspect", *names).stdout) if names else []:
+    # Another checkout may have removed one of them since: podman then complains, and tells of the others
+    for one in json.loads(podman("inspect", *names, check=False).stdout or "[]") if names else []:
         labels = one["Config"]["Labels"]
         if everywhere or labels.get(f"{LABEL}.checkout") == str(CHECKOUT):
             network = one["NetworkSettings"]["Networks"].get(NETWORK, {})
