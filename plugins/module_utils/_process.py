@@ -259,16 +259,20 @@ class Child:
         return self.returncode
 
     def leave(self):
-        """Let a child that was told to quit go.
+        """Let a child that was told to quit go, once it has closed its stdout (and with it all files); True unless the deadline passed first.
 
-        The kernel takes its time for that (33 ms for one Linux AIO context); the child is reaped at the latest when this process ends, and killed then
+        The kernel then still takes its time (33 ms for one Linux AIO context); the child is reaped at the latest when this process ends, and killed then
         if it did not end within 2 seconds.
         """
+        self.rest()
+        if self._out in self._open:
+            return False
         self.returncode = self._process.poll()
         if self.returncode is None:
             _leaving.append(self._process)
             self.returncode = 0
             self._close()
+        return True
 
     def end(self):
         """Kill whatever is left of its group, reap it, close everything. Returns the exit status. May be called twice."""

@@ -264,8 +264,8 @@ class _Observation:
         self._engines(first, storage_reason)
         self._needs()
         self.child.write(b'{"execute": "quit"}\n')
-        self.child.leave()
         self._firmware()
+        self.child.leave()
 
     def _note(self, asked, answered, by="qmp"):
         self.result["evidence"].append(evidence(asked, answered, by))
