@@ -250,11 +250,11 @@ class _Observation:
         self.child = Child([self.path, *ARGUMENTS, *GLOBALS], self.guard, self.timeout, (self.image.fd,))
         self.session = QmpSession(self.child)
         first = self.session.open(_FIRST_REQUESTS)
+        if self.result["kind"] == "elf":
+            self.result["package"] = package_of(self.result["real_path"])
         # QEMU tells its firmware folders only on its command line, and exits; it does so while the other one starts.
         self.dirs = Child([self.path, "-L", "help"], self.guard, self.timeout)
         self.dirs.close_input()
-        if self.result["kind"] == "elf":
-            self.result["package"] = package_of(self.result["real_path"])
         greeting = self.session.greet()
         version, self.package_words = version_of(greeting)
         self.result["version"], self.result["version_by"] = version, "qmp"
