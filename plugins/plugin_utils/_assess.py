@@ -28,7 +28,7 @@ _QEMU_STATUS_RULE = {
     "foreign_architecture": "qemu_foreign_architecture",
     "timed_out": "qemu_timed_out",
     "crashed": "qemu_crashed",
-    "killed": "qemu_crashed",
+    "killed": "qemu_killed",
     "not_qemu": "qemu_not_qemu",
     "unintelligible": "qemu_not_qemu",
     "unreadable": "qemu_not_executable",

@@ -112,7 +112,7 @@ RULES: dict[str, Rule] = _rules(
         "error",
         "configuration",
         "The configured QEMU ends before it answers",
-        "It exited or was killed by a signal at its start: a missing shared library, a wrapper that fails, or a seccomp filter (SIGSYS).",
+        "It exited or crashed at its start: a missing shared library, a wrapper that fails, a damaged file.",
         "The evidence has its last words; install what they name, or reinstall Kata's QEMU.",
     ),
     (
@@ -132,6 +132,15 @@ RULES: dict[str, Rule] = _rules(
         "Whether the configured engine works could not be found out",
         "The evidence says what was tried. Nothing is assumed.",
         "Run as root (become), on the host itself, with a storage folder that can be written.",
+    ),
+    (
+        "KAIO012",
+        "qemu_killed",
+        "error",
+        "configuration",
+        "The configured QEMU is killed when it is started",
+        "A seccomp filter forbids a system call that it needs (SIGSYS), or somebody, or the kernel for want of memory, killed it (SIGKILL).",
+        "The detail names the signal. Allow the system call in the filter (a container's, or a wrapper's), or give the host memory.",
     ),
     # 1xx: the engine
     (

@@ -288,7 +288,7 @@ def test_a_strict_qemu_is_no_matter_without_block_devices():
         ("foreign_architecture", "KAIO007"),
         ("timed_out", "KAIO008"),
         ("crashed", "KAIO009"),
-        ("killed", "KAIO009"),
+        ("killed", "KAIO012"),
         ("not_qemu", "KAIO010"),
         ("unintelligible", "KAIO010"),
         ("unreadable", "KAIO006"),
