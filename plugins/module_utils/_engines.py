@@ -25,8 +25,8 @@ Trace.__doc__ = """What the kernel shows of one or more processes at one moment.
 :ivar io_uring_rings: descriptors that are ``anon_inode:[io_uring]``.
 :ivar threads: its threads, without the kernel's own io_uring workers (``iou-*``). QEMU's thread pool starts one when it needs one, and ends
     it when idle.
-:ivar written: bytes that its threads wrote so far by system calls like ``pwritev(2)`` (``wchar`` of ``/proc/PID/io``); what io_uring wrote is not
-    among them. None where the kernel does not tell.
+:ivar written: bytes that its threads but the first wrote so far by system calls like ``pwritev(2)`` (``wchar`` of ``/proc/PID/io``); what io_uring
+    wrote is not among them. None where the kernel does not tell.
 """
 
 Meaning = namedtuple("Meaning", ("outcome", "cause", "compiled", "needs_direct", "reason"))
@@ -137,9 +137,9 @@ def meaning_of(engine, words):
     return Meaning("unknown", "other", None, None, "QEMU refused with words that are not known: %s" % words[:500])
 
 
-def fall_back_words(stderr):
-    """The lines of QEMU's stderr that admit a fall-back to threads (QEMU 9.0 to 10.1), joined; None where there is none."""
-    lines = [line.strip()[:500] for line in _FALL_BACK.findall(stderr)]
+def fall_back_words(stderr, engine):
+    """The lines of QEMU's stderr that admit a fall-back from this engine to threads (QEMU 9.0 to 10.1), joined; None where there is none."""
+    lines = [line.strip()[:500] for line in _FALL_BACK.findall(stderr) if ("io_uring" if engine == "io_uring" else "AIO") in line]
     return "; ".join(lines) or None
 
 
@@ -176,8 +176,9 @@ def kernel_trace(pids, proc="/proc"):
                 links.append(os.readlink(os.path.join(base, "fd", name)))
             except OSError:
                 continue
-        bytes_written = _written(os.path.join(base, "io"))
-        written = None if written is None or bytes_written is None else written + bytes_written
+        # The main thread's own are left out: those are its answers to QMP, never an I/O.
+        counts = _written(os.path.join(base, "io")), _written(os.path.join(base, "task", str(pid), "io"))
+        written = None if written is None or None in counts else written + counts[0] - counts[1]
         aio += count_aio_contexts(maps)
         rings += count_rings(links)
         seen = True
@@ -207,28 +208,41 @@ def _written(path):
 
 
 def engine_used(engine, before, after, size, stderr=""):
-    """Which engine served an I/O that was asked of ``engine``.
+    """Which engine served one I/O that was asked of ``engine``; see :func:`engines_used`."""
+    return engines_used((engine,), before, after, size, stderr)[engine]
+
+
+def engines_used(wrote, before, after, size, stderr=""):
+    """Which engine served each of several I/Os between two looks at a QEMU.
 
     A new trace decides. From QEMU 10.2 on every event loop has a ring of its own, whatever the engine, and the io_uring engine shares it; then
     nothing new appears, and it is io_uring where QEMU admitted no fall-back and the bytes were not written by a thread's system call (observed on
-    11.1.3). Where the kernel does not tell the bytes, it is io_uring where no thread was started for the I/O.
+    11.1.3). Where the kernel does not tell the bytes, it is io_uring where no thread was started for the I/O; of several I/Os that cannot be told.
 
-    :arg before, after: :class:`Trace` around the node's life up to its first write; None is unknown.
-    :arg size: bytes of that write.
+    :arg wrote: the engines asked for, one write each.
+    :arg before, after: :class:`Trace` around the nodes' lives up to their first writes; None is unknown.
+    :arg size: bytes of each write.
     :arg stderr: what QEMU printed in that time.
-    :returns: ``threads``, ``native``, ``io_uring`` or None.
+    :returns: ``{engine asked: threads, native, io_uring or None}``.
     """
     if before is None or after is None:
-        return None
-    if after.aio_contexts > before.aio_contexts:
-        return "native"
+        return dict.fromkeys(wrote)
+    used = dict.fromkeys(wrote, "threads")
+    if "native" in used and after.aio_contexts > before.aio_contexts:
+        used["native"] = "native"
+    if "io_uring" not in used:
+        return used
     if after.io_uring_rings > before.io_uring_rings:
-        return "io_uring"
-    if engine == "io_uring" and after.io_uring_rings and after.io_uring_rings == before.io_uring_rings and not fall_back_words(stderr):
-        counted = before.written is not None and after.written is not None
-        by_thread = after.written - before.written >= size if counted else after.threads > before.threads
-        return "threads" if by_thread else "io_uring"
-    return "threads"
+        used["io_uring"] = "io_uring"
+    elif after.io_uring_rings and after.io_uring_rings == before.io_uring_rings and not fall_back_words(stderr, "io_uring"):
+        by_threads = sum(1 for engine in used if engine != "io_uring" and used[engine] == "threads")
+        if before.written is not None and after.written is not None:
+            used["io_uring"] = "threads" if after.written - before.written >= size * (by_threads + 1) else "io_uring"
+        elif len(used) == 1:
+            used["io_uring"] = "threads" if after.threads > before.threads else "io_uring"
+        else:
+            used["io_uring"] = None
+    return used
 
 
 def trace_words(before, after):

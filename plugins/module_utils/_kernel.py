@@ -26,8 +26,8 @@ __all__ = ("EVENTS_PER_CONTEXT", "observe_kernel", "observe_storage")
 EVENTS_PER_CONTEXT = 1024  # what QEMU asks of io_setup(2) for one AioContext (MAX_EVENTS of its block/linux-aio.c)
 ORDINARY_USER = 65534  # "nobody": as good as any user without privileges, and needs no account
 
-# (io_setup, io_destroy) by machine; the kernel's own syscall tables. 64-bit only, as Kata's hosts are.
-_AIO_CALLS = {"x86_64": (206, 207), "aarch64": (0, 1), "riscv64": (0, 1), "ppc64le": (227, 228), "s390x": (243, 244)}
+# io_setup by machine; the kernel's own syscall tables. 64-bit only, as Kata's hosts are.
+_IO_SETUP = {"x86_64": 206, "aarch64": 0, "riscv64": 0, "ppc64le": 227, "s390x": 243}
 _IO_URING_SETUP = 425  # the same number on every architecture above
 _IO_URING_PARAMS_BYTES = 120  # sizeof(struct io_uring_params)
 
@@ -46,11 +46,11 @@ def observe_kernel(user_probe=True):
     free = max(0, max_nr.value - number.value) if max_nr.value is not None and number.value is not None else None
     # The last context that a starting sandbox could get is not taken from it, not even for a moment.
     events = 1 if free is not None and EVENTS_PER_CONTEXT <= free < 2 * EVENTS_PER_CONTEXT else EVENTS_PER_CONTEXT
-    as_user = _as_user(events) if user_probe else {"io_setup": _not_asked(), "io_uring_setup": _not_asked()}
+    own, as_user = _calls_of_both(events, user_probe)
     return {
         "release": platform.release(),
-        "aio": _aio(max_nr, number, free, _io_setup(events), as_user["io_setup"]),
-        "io_uring": _io_uring(as_user["io_uring_setup"]),
+        "aio": _aio(max_nr, number, free, own["io_setup"], as_user["io_setup"]),
+        "io_uring": _io_uring(own["io_uring_setup"], as_user["io_uring_setup"]),
     }
 
 
@@ -71,12 +71,12 @@ def _aio(max_nr, number, free, io_setup, io_setup_user):
     }
 
 
-def _io_uring(setup_user):
+def _io_uring(own_setup, setup_user):
     disabled, group = read_number(_URING_DISABLED), read_number(_URING_GROUP)
     reason = disabled.reason
     if not os.path.exists(_URING_DISABLED):
         reason = "%s is missing: this kernel has no such switch (Linux 6.6 and RHEL 9.3 brought it); the system call decides." % _URING_DISABLED
-    setup_root = _io_uring_setup() if os.geteuid() == 0 else _unknown("Not root: io_uring_setup(2) could not be tried as root. Use become.")
+    setup_root = own_setup if os.geteuid() == 0 else _unknown("Not root: io_uring_setup(2) could not be tried as root. Use become.")
     return {
         "disabled": disabled.value,
         "group": group.value,
@@ -120,19 +120,17 @@ def parse_number(raw):
 
 def _io_setup(events):
     asked = "io_setup(%d)" % events
-    calls, reason = _calls()
-    if calls is None:
+    call, reason = _io_setup_number()
+    if call is None:
         return _unknown(reason)
     context = ctypes.c_ulong(0)
-    result, number = _syscall(calls[0], ctypes.c_uint(events), ctypes.byref(context))
-    if result == 0:
-        _syscall(calls[1], context)
+    result, number = _syscall(call, ctypes.c_uint(events), ctypes.byref(context))
     return _answer(asked, result, number)
 
 
 def _io_uring_setup():
-    calls, reason = _calls()
-    if calls is None:
+    call, reason = _io_setup_number()
+    if call is None:
         return _unknown(reason)
     parameters = ctypes.create_string_buffer(_IO_URING_PARAMS_BYTES)
     result, number = _syscall(_IO_URING_SETUP, ctypes.c_uint(1), parameters)
@@ -141,11 +139,11 @@ def _io_uring_setup():
     return _answer("io_uring_setup(1)", result, number)
 
 
-def _calls():
+def _io_setup_number():
     machine = platform.machine()
-    if ctypes.sizeof(ctypes.c_void_p) != 8 or machine not in _AIO_CALLS:
+    if ctypes.sizeof(ctypes.c_void_p) != 8 or machine not in _IO_SETUP:
         return None, "The system call numbers of %s (%d bit Python) are not known here." % (machine, 8 * ctypes.sizeof(ctypes.c_void_p))
-    return _AIO_CALLS[machine], None
+    return _IO_SETUP[machine], None
 
 
 def _syscall(number, *arguments):
@@ -172,25 +170,36 @@ def _not_asked():
     return _unknown("Not asked for (user_probe is false).")
 
 
-def _as_user(events):
-    """Both calls by an ordinary user, in one child that drops its privileges: ``{io_setup: ..., io_uring_setup: ...}``."""
+def _both_calls(events):
+    return {"io_setup": _io_setup(events), "io_uring_setup": _io_uring_setup()}
+
+
+def _calls_of_both(events, user_probe):
+    """Both calls as who we are and as an ordinary user: two of ``{io_setup: ..., io_uring_setup: ...}``.
+
+    They are made in one child, which drops its privileges in between. Its end releases what it got, and that is not waited for: to give an AIO context
+    back takes the kernel 30 ms.
+    """
 
     def probe():
-        return {"io_setup": _io_setup(events), "io_uring_setup": _io_uring_setup()}
+        answers = {"own": _both_calls(events)}
+        if user_probe and os.geteuid() == 0:
+            os.setgroups([])
+            os.setresgid(ORDINARY_USER, ORDINARY_USER, ORDINARY_USER)
+            os.setresuid(ORDINARY_USER, ORDINARY_USER, ORDINARY_USER)
+            answers["user"] = _both_calls(events)
+        return answers
 
-    def drop_and_probe():
-        os.setgroups([])
-        os.setresgid(ORDINARY_USER, ORDINARY_USER, ORDINARY_USER)
-        os.setresuid(ORDINARY_USER, ORDINARY_USER, ORDINARY_USER)
-        return probe()
-
-    if os.geteuid() != 0:
-        return probe()
-    results, reason = in_child(drop_and_probe)
+    answers, reason = in_child(probe)
     if reason is not None:
-        unknown = _unknown("The probe as user %d: %s" % (ORDINARY_USER, reason))
-        return {"io_setup": unknown, "io_uring_setup": dict(unknown)}
-    for result in results.values():
+        unknown = _unknown("The probe in a child: %s" % reason)
+        answers = {"own": {"io_setup": unknown, "io_uring_setup": dict(unknown)}}
+    if not user_probe:
+        return answers["own"], {"io_setup": _not_asked(), "io_uring_setup": _not_asked()}
+    user = answers.get("user")
+    if user is None:  # we are an ordinary user ourselves, or nothing is known
+        return answers["own"], {name: dict(result) for name, result in answers["own"].items()}
+    for result in user.values():
         for item in result["evidence"]:
             item["asked"] += " as user %d" % ORDINARY_USER
-    return results
+    return answers["own"], user

@@ -14,6 +14,8 @@ import glob
 import os
 import subprocess
 
+from ansible_collections.kataops.aio.plugins.module_utils import _dpkg
+
 SONAMES = ("libaio.so.1", "libaio.so.1t64")
 COMMAND_SECONDS = 20
 _LIBRARY_FOLDERS = ("/lib64", "/usr/lib64", "/lib/*-linux-gnu*", "/usr/lib/*-linux-gnu*", "/lib", "/usr/lib", "/usr/local/lib64", "/usr/local/lib")
@@ -119,7 +121,7 @@ def _machine(path):
 
 def _owners(paths, evidence):
     """("dpkg", "rpm" or None, {path: (package, version)})"""
-    for manager, database, ask in (("dpkg", "/var/lib/dpkg/status", _dpkg_owners), ("rpm", None, _rpm_owners)):
+    for manager, database, ask in (("dpkg", "/" + _dpkg.STATUS, _dpkg_owners), ("rpm", None, _rpm_owners)):
         # A host of one family may have the other's tool installed, with an empty database.
         if database and not (os.path.isfile(database) and os.path.getsize(database)):
             continue
@@ -131,23 +133,16 @@ def _owners(paths, evidence):
 
 
 def _dpkg_owners(paths):
-    spellings = {}
-    for path in paths:
-        for spelling in _spellings(path):
-            spellings.setdefault(spelling, path)
-    # libaio's own packages first: asking dpkg who owns a path reads the file list of every package of the host.
-    code, out = run(["dpkg-query", "-W", "-f", "${db:Status-Status}\\t${binary:Package}\\t${Version}\\n${db-fsys:Files}\\n", "libaio*"])
-    if code is None:
-        return None
-    owners = {}
-    _take(owners, spellings, parse_dpkg_packages(out))
-    rest = [spelling for spelling, path in spellings.items() if path not in owners]
-    if rest:
-        _code, out = run(["dpkg-query", "-S"] + rest)
+    owned = _dpkg.owners(paths, "libaio*")
+    # Asking dpkg who owns a path reads the file list of every package of the host; no package owns what is in /usr/local.
+    names = {spelling: path for path in paths if path not in owned and not path.startswith("/usr/local/") for spelling in _dpkg.spellings(path)}
+    if names:
+        _code, out = run(["dpkg-query", "-S", *names])
         found = parse_dpkg_search(out)
-        versions = _dpkg_versions(sorted(set(found.values())))
-        _take(owners, spellings, {path: (name, versions.get(name)) for path, name in found.items()})
-    return owners
+        versions = _dpkg.versions(set(found.values()))
+        for spelling, name in found.items():
+            owned.setdefault(names.get(spelling), (name, versions[name]))
+    return owned
 
 
 def _rpm_owners(paths):
@@ -164,40 +159,6 @@ def _rpm_owners(paths):
 
 def _names(owners):
     return ", ".join(sorted({"%s %s" % owner for owner in owners.values()})) or "none"
-
-
-def _take(owners, spellings, found):
-    for spelling, owner in found.items():
-        if spelling in spellings:
-            owners.setdefault(spellings[spelling], owner)
-
-
-def _spellings(path):
-    """The names that a package may know a file by: /lib is /usr/lib on a merged-/usr host, and packages list either."""
-    names = []
-    for name in (path, os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)), os.path.realpath(path)):
-        names += [name, name[4:] if name.startswith("/usr/") else "/usr" + name]
-    return names
-
-
-def _dpkg_versions(names):
-    if not names:
-        return {}
-    _code, out = run(["dpkg-query", "-W", "-f", "${binary:Package}\\t${Version}\\n"] + names)
-    pairs = [line.split("\t") for line in out.split("\n")]
-    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
-
-
-def parse_dpkg_packages(text):
-    """{path: (package, version)} from lines ``installed<tab>name<tab>version`` each followed by its files on lines of their own. Never raises."""
-    owners, owner = {}, None
-    for line in text.split("\n"):
-        fields = line.split("\t")
-        if len(fields) == 3:
-            owner = (fields[1], fields[2]) if fields[0] == "installed" and fields[1] else None
-        elif owner and line.strip().startswith("/"):
-            owners[line.strip()] = owner
-    return owners
 
 
 def parse_dpkg_search(text):

@@ -259,7 +259,7 @@ class Child:
         return self.returncode
 
     def leave(self):
-        """Let a child that was told to quit go, once it has closed its stdout; True unless the deadline passed first.
+        """Let a child that was told to quit go, once it has closed its stdout (and with it all files); True unless the deadline passed first.
 
         The kernel then still takes its time (33 ms for one Linux AIO context); the child is reaped at the latest when this process ends, and killed then
         if it did not end within 2 seconds.

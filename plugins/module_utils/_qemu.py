@@ -22,7 +22,7 @@ from ansible_collections.kataops.aio.plugins.module_utils._process import Child,
 from ansible_collections.kataops.aio.plugins.module_utils._qemu_end import why_ended
 from ansible_collections.kataops.aio.plugins.module_utils._qemu_file import look_at, origin_of, package_of
 from ansible_collections.kataops.aio.plugins.module_utils._qemu_image import IO_SIZE, Image, storage_folder
-from ansible_collections.kataops.aio.plugins.module_utils._qemu_needs import DEVICES, OBJECTS, firmware, machine_types
+from ansible_collections.kataops.aio.plugins.module_utils._qemu_needs import DEVICES, GLOBALS, OBJECTS, absent_devices, firmware, machine_types
 from ansible_collections.kataops.aio.plugins.module_utils._qmp import QmpError, QmpSession, items_of, version_of
 
 # Without a machine no accelerator matters, but a QEMU built for KVM only starts none without one. qtest needs nothing of the host; it is not in every
@@ -30,6 +30,8 @@ from ansible_collections.kataops.aio.plugins.module_utils._qmp import QmpError, 
 ARGUMENTS = (
     "-machine", "none", "-accel", "qtest", "-accel", "tcg", "-accel", "kvm", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio",
 )  # fmt: skip
+# What does not depend on any answer is asked before QEMU is up.
+_FIRST_REQUESTS = (("query-target", None), ("query-machines", None)) + tuple(("qom-list-properties", {"typename": name}) for name in OBJECTS)
 _NODE = "kataops-aio-probe"
 _CANNOT_OPEN = re.compile(r"Could not open '/proc/self/fd/\d+': (?:No such file or directory|Permission denied|Bad file descriptor)")
 
@@ -84,7 +86,7 @@ def observe_qemu(path, folder, timeout, run, guard):
     elif seen["status"] is None:
         result["status"] = "unreadable" if seen["elf"] is None else "not_executable"
         result["reason"] = "%s: it was not to be run, so only the file was read" % path
-    if result["kind"] in ("elf", "script"):
+    if result["package"] is None and result["kind"] in ("elf", "script"):
         result["package"] = package_of(result["real_path"])
     return _finish(result, package_words)
 
@@ -165,6 +167,33 @@ def _nothing_known(path):
     }
 
 
+# io_uring first and threads last: worker threads linger, and blur the trace where the kernel does not tell what they wrote.
+_ORDER = ("io_uring", "native", "threads")
+_NOT_WRITTEN = object()
+
+
+def _pattern(engine):
+    return 0x11 * (1 + ENGINES.index(engine))
+
+
+def _offset(engine):
+    return IO_SIZE * ENGINES.index(engine)
+
+
+def _write_line(engine, node):
+    return 'qemu-io %s "write -P %d %d 64k"' % (node, _pattern(engine), _offset(engine))
+
+
+def _of(direct, added):
+    """The answers of :meth:`_Observation._round` with or without cache.direct, by engine."""
+    return {engine: answer for (engine, with_direct), answer in added.items() if with_direct is direct}
+
+
+def _said(answer):
+    """What the monitor's qemu-io said, on one line."""
+    return " ".join((answer.noise + " " + str(answer.value if answer.ok else answer.words)).split())
+
+
 class _Observation:
     """One start of one binary. Fills ``result``; whatever was learnt before something went wrong stays in it."""
 
@@ -179,6 +208,9 @@ class _Observation:
         self.child = self.dirs = self.image = self.session = None
         self.pids = []
         self.trace = None
+        self.nodes = 0
+        self.first = []
+        self.stderr = ""
 
     def run(self):
         """Returns the package words of QEMU's greeting, or None."""
@@ -215,20 +247,21 @@ class _Observation:
                 child.end()
 
     def _converse(self, storage_reason):
-        self.child = Child([self.path, *ARGUMENTS], self.guard, self.timeout, (self.image.fd,))
+        self.child = Child([self.path, *ARGUMENTS, *GLOBALS], self.guard, self.timeout, (self.image.fd,))
+        self.session = QmpSession(self.child)
+        first = self.session.open(_FIRST_REQUESTS)
+        if self.result["kind"] == "elf":
+            self.result["package"] = package_of(self.result["real_path"])
         # QEMU tells its firmware folders only on its command line, and exits; it does so while the other one starts.
         self.dirs = Child([self.path, "-L", "help"], self.guard, self.timeout)
         self.dirs.close_input()
-        self.session = QmpSession(self.child)
         greeting = self.session.greet()
         version, self.package_words = version_of(greeting)
         self.result["version"], self.result["version_by"] = version, "qmp"
         self._note("QMP greeting of %s" % " ".join((self.path, *ARGUMENTS)), json.dumps(greeting["QMP"].get("version")))
         self._find_process()
         self.trace = _engines.kernel_trace(self.pids)
-        # io_uring first and threads last: worker threads linger, and blur the trace where the kernel does not tell what they wrote.
-        for engine in ("io_uring", "native", "threads"):
-            self.result["engines"][engine] = self._engine(engine, storage_reason)
+        self._engines(first, storage_reason)
         self._needs()
         self.child.write(b'{"execute": "quit"}\n')
         self._firmware()
@@ -255,26 +288,49 @@ class _Observation:
                 self._note("the program behind process %d" % self.child.pid, exe, "proc")
                 break
 
-    def _engine(self, engine, storage_reason):
-        """Open a node with this engine, with and without cache.direct, and do one I/O."""
-        found = _engines.unknown_engine(None)
+    def _engines(self, first, storage_reason):
+        """Open nodes with each engine, with and without cache.direct, and do one I/O with each.
+
+        :arg first: the requests that were sent before these; their answers come first.
+        """
+        found = {engine: _engines.unknown_engine(None) for engine in _ORDER}
         if storage_reason is not None:
-            found["reason"] = "not tried: %s" % storage_reason
-            self._take_buffered(found, engine, self._round(found, engine, ((False, False),))[0])
+            for engine in _ORDER:
+                found[engine]["reason"] = "not tried: %s" % storage_reason
+            buffered = _of(False, self._round(found, [(engine, False, False) for engine in _ORDER], first))
         else:
-            direct, buffered = self._round(found, engine, ((True, True), (False, False)))
-            if not direct.ok and _CANNOT_OPEN.search(direct.words):
+            direct, buffered = self._direct(found, first)
+            if any(not added.ok and _CANNOT_OPEN.search(added.words) for added in direct.values()):
                 self.image.give_name()
-                direct, buffered = self._round(found, engine, ((True, True), (False, False)))
-            self._take_direct(found, engine, direct)
-            if found["cause"] == "no_o_direct":
-                # Then cache.direct=on told nothing of the engine; an I/O without it does.
-                buffered = self._round(found, engine, ((False, True),))[0]
-            if found["compiled"] is not False:
-                self._take_buffered(found, engine, buffered)
-        if found["compiled"] is not None:
-            found["compiled_by"] = "qmp"
-        return found
+                direct, buffered = self._direct(found, [])
+            for engine, added in direct.items():
+                self._take_direct(found[engine], engine, added)
+            # Where the storage refuses cache.direct=on, that told nothing of the engine; an I/O without it does.
+            again = [engine for engine in _ORDER if found[engine]["cause"] == "no_o_direct"]
+            again += [engine for engine in _ORDER if found[engine]["compiled"] is None and engine not in again]
+            if again:
+                buffered.update(_of(False, self._round(found, [(engine, False, found[engine]["cause"] == "no_o_direct") for engine in again])))
+        for engine, added in buffered.items():
+            if found[engine]["compiled"] is not False:
+                self._take_buffered(found[engine], engine, added)
+        for engine in ENGINES:
+            if found[engine]["compiled"] is not None:
+                found[engine]["compiled_by"] = "qmp"
+            self.result["engines"][engine] = found[engine]
+
+    def _direct(self, found, first):
+        """All engines with cache.direct=on, and native, which demands it, without. Returns both: ``{engine: answer to blockdev-add}``."""
+        groups = [[(engine, True, True) for engine in _ORDER] + [("native", False, False)]]
+        if self.trace is not None and self.trace.io_uring_rings and self.trace.written is None:
+            # The event loop's ring hides io_uring's, and the kernel does not tell who wrote: only one I/O at a time can be told then.
+            groups = [[case] for case in groups[0]]
+        direct, buffered = {}, {}
+        for cases in groups:
+            added = self._round(found, cases, first)
+            first = []
+            direct.update(_of(True, added))
+            buffered.update(_of(False, added))
+        return direct, buffered
 
     def _take_direct(self, found, engine, added):
         if added.ok:
@@ -303,50 +359,59 @@ class _Observation:
             # The kernel's refusal stands above the storage's: it is so on every storage.
             found.update(compiled=meaning.compiled, outcome=meaning.outcome, cause=meaning.cause, reason=meaning.reason, usable=False)
 
-    def _round(self, found, engine, cases):
-        """For each case, ``(direct, write)``: open a node, where wanted write to it, close it. All in one go; the traces stay until QEMU ends.
+    def _round(self, found, cases, first=()):
+        """For each case, ``(engine, direct, write)``: open a node and where wanted write to it, all in one go. QEMU closes them when it ends.
 
-        :returns: the answers to blockdev-add, one a case. ``found`` has the evidence, and the outcome of the write.
+        :arg first: requests that were sent before; their answers come first, to ``self.first``.
+        :returns: ``{(engine, direct): answer to blockdev-add}``. ``found`` has the evidence, and the outcome of the writes.
         """
         requests = []
-        pattern = 0x11 * (1 + ENGINES.index(engine))
-        line = 'qemu-io %s "write -P %d 0 64k"' % (_NODE, pattern)
-        for direct, write in cases:
-            node = {"driver": "file", "node-name": _NODE, "filename": self.image.path, "aio": engine, "cache": {"direct": direct, "no-flush": False}}
+        for engine, direct, write in cases:
+            self.nodes += 1
+            name = "%s-%d" % (_NODE, self.nodes)
+            node = {"driver": "file", "node-name": name, "filename": self.image.path, "aio": engine, "cache": {"direct": direct, "no-flush": False}}
             requests.append(("blockdev-add", node))
             if write:
-                requests.append(("human-monitor-command", {"command-line": line}))
-            requests.append(("blockdev-del", {"node-name": _NODE}))
-        before, self.trace = self.trace, None
-        answers = iter(self.session.ask_all(requests))
-        self.trace = _engines.kernel_trace(self.pids)
+                requests.append(("human-monitor-command", {"command-line": _write_line(engine, name)}))
+        sent = self.session.send(requests)
+        if first:
+            self.first = self.session.receive(first)
+        answers = iter(self.session.receive(sent))
+        before, self.trace = self.trace, _engines.kernel_trace(self.pids)
         stderr = self.child.words()
-        added = []
-        for (direct, write), (_command, node) in zip(cases, [request for request in requests if request[0] == "blockdev-add"]):
-            added.append(next(answers))
-            found["evidence"].append(evidence("blockdev-add " + json.dumps(node), "accepted" if added[-1].ok else added[-1].words, "qmp"))
+        self.stderr += stderr
+        added, written = {}, {}
+        for engine, direct, write in cases:
+            added[engine, direct] = next(answers)
             if write:
-                written = next(answers)
-                if added[-1].ok:
-                    self._take_write(found, engine, direct, line, written, pattern, before, stderr)
-            next(answers)
+                written[engine, direct] = next(answers)
+        wrote = [case for case, answer in written.items() if added[case].ok and self._wrote(case[0], answer)]
+        used = _engines.engines_used([engine for engine, _direct in wrote], before, self.trace, IO_SIZE, stderr)
+        nodes = iter(arguments for command, arguments in requests if command == "blockdev-add")
+        for (engine, direct), answer in added.items():
+            node = next(nodes)
+            found[engine]["evidence"].append(evidence("blockdev-add " + json.dumps(node), "accepted" if answer.ok else answer.words, "qmp"))
+            if (engine, direct) in written and answer.ok:
+                said, line = _said(written[engine, direct]), _write_line(engine, node["node-name"])
+                done = (engine, direct) in wrote
+                found[engine]["evidence"].append(evidence(line, said or "no words; the bytes are %s the image" % ("in" if done else "not in"), "qmp"))
+                self._take_write(found[engine], engine, direct, said, used.get(engine) if done else _NOT_WRITTEN, before, stderr)
         return added
 
-    def _take_write(self, found, engine, direct, line, answer, pattern, before, stderr):  # noqa: PLR0917
-        said = " ".join((answer.noise + " " + str(answer.value if answer.ok else answer.words)).split())
-        wrote = "wrote %d/%d bytes" % (IO_SIZE, IO_SIZE) in said or self.image.contains(pattern)
-        used = _engines.engine_used(engine, before, self.trace, IO_SIZE, stderr) if wrote else None
-        found["evidence"].append(evidence(line, said or "no words; the bytes are %s the image" % ("in" if wrote else "not in"), "qmp"))
+    def _wrote(self, engine, answer):
+        return "wrote %d/%d bytes" % (IO_SIZE, IO_SIZE) in _said(answer) or self.image.contains(_pattern(engine), _offset(engine))
+
+    def _take_write(self, found, engine, direct, said, used, before, stderr):  # noqa: PLR0917
         found["evidence"].append(
-            evidence("/proc/PID/{maps,fd,task,io} before the node and after its first write", _engines.trace_words(before, self.trace), "proc")
+            evidence("/proc/PID/{maps,fd,task,io} before the nodes and after their first writes", _engines.trace_words(before, self.trace), "proc")
         )
-        fall_back = _engines.fall_back_words(stderr)
+        fall_back = _engines.fall_back_words(stderr, engine)
         if fall_back:
             found["evidence"].append(evidence("stderr of QEMU during the I/O", fall_back, "command"))
-        found["observed"] = used
+        found["observed"] = None if used is _NOT_WRITTEN else used
         if not direct:
             return
-        if not wrote:
+        if used is _NOT_WRITTEN:
             found.update(usable=False, outcome="refused", cause="io_error", reason="the write failed: %s" % (said[:500] or "QEMU said nothing"))
         elif used is None:
             found.update(reason="the I/O worked, but QEMU's process could not be read in /proc")
@@ -361,34 +426,23 @@ class _Observation:
             )  # fmt: skip
 
     def _needs(self):
-        """Devices, objects and machine types: all requests at once."""
-        answer = self.session.ask("query-target")
-        self.target = answer.value.get("arch") if answer.ok and isinstance(answer.value, dict) else None
-        devices = DEVICES.get(self.target)
-        if devices is None:
-            self._note("query-target", json.dumps(answer.value) if answer.ok else answer.words)
+        """Devices, objects and machine types, mostly from answers that are there already."""
+        target, machines, *objects = self.first
+        self.target = target.value.get("arch") if target.ok and isinstance(target.value, dict) else None
+        if self.target not in DEVICES:
+            self._note("query-target", json.dumps(target.value) if target.ok else target.words)
             return
-        # qom-list-types loads every module of a modular QEMU (twice the time of the whole probe); a static one has no modules.
-        if self.result["linkage"] == "static":
-            lists = self.session.ask_all(
-                [("qom-list-types", {"implements": kind, "abstract": False}) for kind in ("device", "user-creatable")] + [("query-machines", None)]
-            )
-            have = [{item["name"] for item in items_of(answer)} for answer in lists[:2]]
-            missing = [[name for name in wanted if name not in there] for wanted, there in zip((devices, OBJECTS), have)]
-            machines = lists[2]
-        else:
-            answers = self.session.ask_all(
-                [("device-list-properties", {"typename": name}) for name in devices]
-                + [("qom-list-properties", {"typename": name}) for name in OBJECTS]
-                + [("query-machines", None)]
-            )
-            missing = [
-                [name for name, answer in zip(devices, answers) if not answer.ok],
-                [name for name, answer in zip(OBJECTS, answers[len(devices) :]) if not answer.ok],
-            ]
-            machines = answers[-1]
-        self.result["devices_missing"], self.result["objects_missing"] = missing
         self.result["machine_types"] = machine_types(items_of(machines), self.target)
+        self.result["objects_missing"] = [name for name, answer in zip(OBJECTS, objects) if not answer.ok]
+        missing = absent_devices(self.stderr, self.target)
+        if missing is None or (missing and self.result["linkage"] != "static"):
+            # This loads the modules that a distribution's QEMU may have them in; it takes its time.
+            answer = self.session.ask("qom-list-types", {"implements": "device", "abstract": False})
+            there = {item["name"] for item in items_of(answer)}
+            missing = [name for name in DEVICES[self.target] if name not in there]
+        self.result["devices_missing"] = missing
+        if missing:
+            self._note("device classes that Kata needs", "without %s" % ", ".join(missing))
 
     def _firmware(self):
         words = self.dirs.rest()

@@ -10,7 +10,8 @@ import signal
 
 # QEMU's remarks on accelerators that it was offered and does not have; it goes on with the next.
 _USELESS_WORDS = re.compile(
-    r"^.*: (?:invalid accelerator|failed to initialize (?:kvm|tcg|qtest)|falling back to (?:tcg|qtest|kvm)|warning: nic .* has no peer).*$\n?"
+    r"^.*: (?:invalid accelerator|failed to initialize (?:kvm|tcg|qtest)|falling back to (?:tcg|qtest|kvm)|warning: nic .* has no peer"
+    r"|warning: global \S+\.kataops-aio\b).*$\n?"
     r"|^Could not access KVM kernel module.*$\n?",
     re.MULTILINE,
 )

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import shlex
 import stat
 import subprocess
 
+from ansible_collections.kataops.aio.plugins.module_utils import _dpkg
 from ansible_collections.kataops.aio.plugins.module_utils._elf import MAGIC, foreign, read_elf
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 
@@ -186,43 +186,26 @@ def package_of(path, root="/"):
     """
     if not path or not path.startswith(("/usr/", "/bin/", "/sbin/")) or path.startswith("/usr/local/"):
         return None
-    lists = os.path.join(root, "var/lib/dpkg/info")
-    if os.path.isdir(lists):
-        return _dpkg_owner(path, root, lists)
+    if os.path.isfile(os.path.join(root, _dpkg.STATUS)):
+        return _dpkg_owner(path, root)
     if os.path.isdir(os.path.join(root, "var/lib/rpm")) or os.path.isdir(os.path.join(root, "usr/lib/sysimage/rpm")):
         owner = _output(["rpm", "-qf", "--qf", "%{NAME} %{VERSION}-%{RELEASE}\n", path])
         return owner.splitlines()[0] if owner else None
     return None
 
 
-def _dpkg_owner(path, root, lists):
-    # Before the merge of /usr, dpkg's lists may name the file without /usr.
-    names = {path.encode("utf-8", "surrogateescape")}
-    if path.startswith("/usr/"):
-        names.add(path[4:].encode("utf-8", "surrogateescape"))
-    owner = None
-    for file in sorted(glob.glob(os.path.join(lists, "*qemu*.list"))):
-        try:
-            with open(file, "rb") as stream:
-                found = names.intersection(stream.read().split(b"\n"))
-        except OSError:
-            continue
-        if found:
-            owner = os.path.basename(file)[: -len(".list")].split(":")[0]
-            break
-    if owner is None:
+def _dpkg_owner(path, root):
+    owned = _dpkg.owners([path], "*qemu*", root)
+    if owned:
+        name, version = owned[path]
+    else:
         words = _output(["dpkg-query", "-S", path]) if root == "/" else None
         if not words:
             return None
-        owner = words.split(":")[0].split(",")[0]
-    try:
-        with open(os.path.join(root, "var/lib/dpkg/status"), "rb") as stream:
-            status = stream.read()
-    except OSError:
-        return owner
-    at = status.find(("Package: %s\n" % owner).encode("utf-8"))
-    version = re.search(rb"^Version: (.*)$", status[at : status.find(b"\n\n", at)], re.MULTILINE) if at >= 0 else None
-    return "%s %s" % (owner, version.group(1).decode("utf-8", "replace").strip()) if version else owner
+        name = words.split(":")[0].split(",")[0]
+        version = _dpkg.versions([name], root)[name]
+    name = name.split(":")[0]
+    return "%s %s" % (name, version) if version else name
 
 
 def _output(argv):

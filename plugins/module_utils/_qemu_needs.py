@@ -11,6 +11,7 @@ every sandbox; the confidential guests' objects are left out, since only their o
 from __future__ import annotations
 
 import os
+import re
 
 _PCI_DEVICES = (
     "virtio-blk-pci", "virtio-scsi-pci", "scsi-hd", "virtio-net-pci", "virtio-serial-pci", "virtconsole", "virtio-rng-pci", "vhost-vsock-pci",
@@ -29,6 +30,27 @@ DEVICES = {
 OBJECTS = ("iothread", "memory-backend-file", "memory-backend-memfd", "memory-backend-ram", "rng-random")
 
 MACHINES = {"x86_64": ("q35", "microvm"), "aarch64": ("virt",), "ppc64": ("pseries",), "s390x": ("s390-ccw-virtio",), "riscv64": ("virt",)}
+
+# QEMU says at its start, and for nothing, which device classes of its -global options it does not have. Asking for them over QMP makes an instance of
+# each, or drains RCU for each. The last name is in no QEMU: where QEMU does not complain of it, its silence about the others tells nothing.
+_PROPERTY = "kataops-aio"
+_NO_DEVICE = "kataops-aio-none"
+GLOBALS = tuple(
+    word for name in sorted({name for names in DEVICES.values() for name in names}) + [_NO_DEVICE] for word in ("-global", "%s.%s=1" % (name, _PROPERTY))
+)
+_ABSENT = re.compile(r"warning: global (\S+)\.%s has invalid class name" % _PROPERTY)
+
+
+def absent_devices(stderr, target):
+    """Kata's devices that a QEMU started with :data:`GLOBALS` does not have.
+
+    :arg stderr: all that it printed there before it answered over QMP.
+    :arg target: QEMU's target, e.g. ``x86_64``.
+    :returns: list of names; None where its words do not tell. Those that a module brings are among them.
+    """
+    absent = set(_ABSENT.findall(stderr))
+    return [name for name in DEVICES[target] if name in absent] if _NO_DEVICE in absent else None
+
 
 # Read when a q35 guest with a kernel of its own starts; QEMU refuses the machine or a device where one is missing.
 FIRMWARE_REQUIRED = {

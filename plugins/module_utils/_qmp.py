@@ -163,19 +163,30 @@ class QmpSession:
         self._reader = QmpReader()
         self._waiting = []
         self._record = record
+        self._opening = None
         self.greeting = None
 
+    def open(self, requests=()):
+        """Leave the negotiation mode and send first requests, without waiting for QEMU to be up: it finds them when it is.
+
+        :returns: the requests as sent, for :meth:`receive` after :meth:`greet`.
+        """
+        self._opening, *sent = self.send([("qmp_capabilities", None), *requests])
+        return sent
+
     def greet(self):
-        """Wait for the greeting and leave the negotiation mode. Returns the greeting.
+        """Wait for the greeting and for the end of the negotiation mode. Returns the greeting.
 
         :raises QmpError: as for :meth:`ask`.
         """
+        if self._opening is None:
+            self.open()
         message, _noise = self._next()
         if "QMP" not in message:
             raise QmpError("unintelligible", "the first QMP message is no greeting: %s" % json.dumps(message)[:300])
         version_of(message)
         self.greeting = message
-        answer = self.ask("qmp_capabilities")
+        [answer] = self.receive([self._opening])
         if not answer.ok:
             raise QmpError("unintelligible", "QEMU refuses qmp_capabilities: %s" % answer.words)
         return message
@@ -192,6 +203,10 @@ class QmpSession:
 
         :arg requests: list of ``(command, arguments or None)``.
         """
+        return self.receive(self.send(requests))
+
+    def send(self, requests):
+        """Send requests, and return what :meth:`receive` takes."""
         sent = []
         for command, arguments in requests:
             request = {"execute": command}
@@ -199,6 +214,13 @@ class QmpSession:
                 request["arguments"] = arguments
             sent.append(request)
         self._child.write(b"".join(json.dumps(request).encode("utf-8") + b"\n" for request in sent))
+        return sent
+
+    def receive(self, sent):
+        """Wait for the answers to requests that were sent, in order.
+
+        :raises QmpError: as for :meth:`ask`.
+        """
         answers = []
         for request in sent:
             events, noise = [], ""

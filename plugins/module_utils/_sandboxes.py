@@ -165,13 +165,14 @@ def _aio_contexts(folder, problems):
 
 def count_aio_contexts(raw):
     """The number of Linux AIO contexts in the bytes of /proc/PID/maps: the kernel maps one ring buffer named ``[aio]`` for each."""
-    if b"[aio]" not in raw:
-        return 0
-    count = 0
-    for line in raw.split(b"\n"):
-        fields = line.split(None, 5)
+    count, at = 0, raw.find(b"[aio]")
+    while at >= 0:
+        end = raw.find(b"\n", at)
+        end = len(raw) if end < 0 else end
+        fields = raw[raw.rfind(b"\n", 0, at) + 1 : end].split(None, 5)
         if len(fields) == 6 and fields[5] in (b"/[aio] (deleted)", b"/[aio]", b"[aio]"):
             count += 1
+        at = raw.find(b"[aio]", end)
     return count
 
 

@@ -154,7 +154,9 @@ qemus:
           type: str
           choices: [not_in_build, aio_exhausted, io_uring_refused, kernel_refused, no_o_direct, io_error, other]
         needs_direct:
-          description: Whether QEMU refuses it without C(cache.direct).
+          description: >-
+            Whether QEMU refuses it without C(cache.direct). V(null) where that was not tried - an engine that works with it is not tried without, but for
+            V(native).
           type: bool
         observed:
           description: The engine that the kernel showed after one I/O. V(null) where no I/O was done.

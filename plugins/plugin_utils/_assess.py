@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.kataops.aio.plugins.plugin_utils._releases import refused_arguments
 from ansible_collections.kataops.aio.plugins.plugin_utils._requests import block_request
 from ansible_collections.kataops.aio.plugins.plugin_utils._rules import RULES
 
@@ -27,7 +28,7 @@ _QEMU_STATUS_RULE = {
     "foreign_architecture": "qemu_foreign_architecture",
     "timed_out": "qemu_timed_out",
     "crashed": "qemu_crashed",
-    "killed": "qemu_crashed",
+    "killed": "qemu_killed",
     "not_qemu": "qemu_not_qemu",
     "unintelligible": "qemu_not_qemu",
     "unreadable": "qemu_not_executable",
@@ -83,11 +84,20 @@ def headroom(observations: Data, values: Data) -> int | None:
     return None if free is None else free // contexts_per_sandbox(values)
 
 
-def _storage_refuses_direct(observations: Data) -> Data | None:
-    for storage in observations.get("storage") or []:
-        if storage["o_direct"] is False:
-            return storage
-    return None
+def hot_plug_refused(runtime: Data, qemu: Data) -> list[Data]:
+    """The arguments of this runtime's hot-plug requests that this QEMU refuses for their type; empty where that is not known."""
+    return refused_arguments(runtime["runtime"], runtime["release"], qemu["version"], runtime["values"].get("block_device_driver"))
+
+
+def _storage_finding(runtime: Data, engine: Data, observations: Data) -> list[Data]:
+    """The storage without O_DIRECT, where QEMU or the probe of the storage met it."""
+    refuses = next((storage for storage in observations.get("storage") or [] if storage["o_direct"] is False), None)
+    if engine["cause"] == "no_o_direct":
+        path = refuses["path"] if refuses else None
+        return [finding("storage_without_direct", runtime["id"], path, engine["evidence"] + (refuses["evidence"] if refuses else []), engine["reason"])]
+    if refuses:
+        return [finding("storage_without_direct", runtime["id"], refuses["path"], refuses["evidence"], refuses["reason"])]
+    return []
 
 
 def _qemu_findings(runtime: Data, qemu: Data | None) -> list[Data]:
@@ -102,6 +112,14 @@ def _qemu_findings(runtime: Data, qemu: Data | None) -> list[Data]:
         detail = "Not found: %s." % ", ".join(qemu["firmware"]["missing"])
         asked = _saw("firmware search path of %s" % path, ", ".join(qemu["firmware"]["search_paths"] or []), "command")
         found.append(finding("firmware_missing", runtime["id"], path, [asked], detail))
+    refused = hot_plug_refused(runtime, qemu)
+    if any(argument["blocks"] for argument in refused) and not runtime["values"].get("disable_block_device_use"):
+        detail = "Kata %s sends as a string: %s." % (
+            runtime["release"],
+            "; ".join("%(name)s of %(of)s (until %(since)s)" % argument for argument in refused),
+        )
+        asked = [_saw("QMP greeting of %s" % path, qemu["version"], "qmp"), _saw("release of the installation", runtime["release"])]
+        found.append(finding("device_add_refused", runtime["id"], path, asked, detail))
     lacking = (qemu["devices_missing"] or []) + (qemu["objects_missing"] or [])
     if lacking and qemu["origin"] != "kata_static":
         found.append(finding("qemu_lacks_devices", runtime["id"], path, [_saw("qom-list-types", "without " + ", ".join(lacking), "qmp")]))
@@ -120,17 +138,16 @@ def _native_findings(runtime: Data, qemu: Data, request: Data, observations: Dat
             found.append(finding("native_without_direct", rid, runtime["config"]["real_path"], native["evidence"], request["reason"]))
     if runtime["runtime"] == "go" and runtime["values"].get("enable_guest_swap"):
         found.append(finding("native_with_guest_swap", rid, runtime["config"]["real_path"]))
-    refuses = _storage_refuses_direct(observations)
-    if refuses:
-        found.append(finding("storage_without_direct", rid, refuses["path"], refuses["evidence"], refuses["reason"]))
-        return found
+    storage = _storage_finding(runtime, native, observations)
+    if storage:
+        return found + storage
     aio = observations["kernel"]["aio"]
     limit = _saw("fs.aio-nr of fs.aio-max-nr", "%s of %s" % (aio["nr"], aio["max_nr"]))
-    exhausted = aio["contexts_free"] == 0 or aio["io_setup"]["errno"] == "EAGAIN"
     if native["outcome"] == "falls_back":
         found.append(finding("aio_falls_back", rid, path, native["evidence"] + [limit], native["reason"]))
     elif native["outcome"] == "refused":
-        found.append(finding("aio_exhausted" if exhausted else "engine_refused", rid, path, native["evidence"] + [limit], native["reason"]))
+        key = "aio_exhausted" if native["cause"] == "aio_exhausted" else "engine_refused"
+        found.append(finding(key, rid, path, native["evidence"] + [limit], native["reason"]))
     elif native["outcome"] != "works":
         found.append(finding("engine_unknown", rid, path, native["evidence"], native["reason"]))
     return found
@@ -147,17 +164,17 @@ def _io_uring_findings(runtime: Data, qemu: Data, request: Data, observations: D
             return [finding("io_uring_rootless", rid, path, kernel["setup_user"]["evidence"] + [switch])]
         return []
     if kernel["setup_root"]["errno"] == "ENOSYS":
-        return [finding("kernel_without_io_uring", rid, path, kernel["setup_root"]["evidence"])]
-    if io_uring["outcome"] == "falls_back":
+        return [finding("kernel_without_io_uring", rid, path, io_uring["evidence"] + kernel["setup_root"]["evidence"])]
+    # Where the storage refused the probe's cache.direct, which this runtime may not send, the engine that served the I/O without it counts.
+    if io_uring["cause"] == "no_o_direct" and request["direct"]:
+        return _storage_finding(runtime, io_uring, observations)
+    if io_uring["cause"] == "no_o_direct" and io_uring["observed"] == "io_uring":
+        return []
+    if io_uring["outcome"] == "falls_back" or io_uring["observed"] == "threads":
         return [finding("io_uring_falls_back", rid, path, io_uring["evidence"] + [switch], io_uring["reason"])]
-    if io_uring["outcome"] == "refused":
-        refused = kernel["setup_root"]["ok"] is False
-        return [finding("io_uring_refused" if refused else "engine_refused", rid, path, io_uring["evidence"] + [switch], io_uring["reason"])]
-    refuses = _storage_refuses_direct(observations)
-    if refuses and not request["direct"]:
-        return []  # only the probe with cache.direct was in doubt, and this runtime does not ask for that
-    if refuses:
-        return [finding("storage_without_direct", rid, refuses["path"], refuses["evidence"], refuses["reason"])]
+    if io_uring["outcome"] == "refused" and io_uring["cause"] != "no_o_direct":
+        key = "io_uring_refused" if io_uring["cause"] == "io_uring_refused" else "engine_refused"
+        return [finding(key, rid, path, io_uring["evidence"] + [switch], io_uring["reason"])]
     return [finding("engine_unknown", rid, path, io_uring["evidence"], io_uring["reason"])]
 
 
@@ -179,6 +196,8 @@ def _engine_findings(runtime: Data, qemu: Data, observations: Data, policy: Data
             found.append(finding("aio_headroom", rid, "fs.aio-max-nr", [_saw("fs.aio-nr of fs.aio-max-nr", "%s of %s" % (aio["nr"], aio["max_nr"]))], detail))
     elif engine == "io_uring":
         found += _io_uring_findings(runtime, qemu, request, observations)
+    elif request["direct"]:
+        found += _storage_finding(runtime, qemu["engines"]["threads"], observations)
     if runtime["runtime"] == "go" and values.get("block_device_cache_set"):
         found.append(finding("cache_set_with_files", rid, runtime["sources"].get("block_device_cache_set")))
     wanted = fallen_back_from(runtime, observations)
@@ -234,7 +253,10 @@ def _sandbox_findings(runtimes: list[Data], observations: Data) -> list[Data]:
     old = [p for p in sandboxes["processes"] if p["binary_state"] in ("deleted", "replaced")]
     found = []
     if fell_back:
-        evidence = [_saw("/proc/%d/maps and fd" % p["pid"], "block devices open, no [aio] mapping, no io_uring ring", "proc") for p in fell_back[:5]]
+        seen = "block devices open, %s [aio] mappings, %s io_uring rings (%s of them the event loop's)"
+        evidence = [
+            _saw("/proc/%d/maps and fd" % p["pid"], seen % (p["aio_contexts"], p["io_uring_rings"], p["event_loop_rings"]), "proc") for p in fell_back[:5]
+        ]
         found.append(finding("sandboxes_fell_back", None, None, evidence, "%d of %d sandboxes." % (len(fell_back), sandboxes["total"])))
     if old:
         evidence = [_saw("/proc/%d/exe" % p["pid"], "%s (%s)" % (p["binary"], p["binary_state"]), "proc") for p in old[:5]]
@@ -243,9 +265,18 @@ def _sandbox_findings(runtimes: list[Data], observations: Data) -> list[Data]:
 
 
 def on_threads_unasked(process: Data, asked: dict[str, set[str]]) -> bool:
-    """True where a sandbox has block devices on threads though its QEMU's runtimes all ask for native or io_uring."""
+    """True where a sandbox has block devices on threads though its QEMU's runtimes all ask for native or io_uring.
+
+    Where the event loop itself waits with io_uring (QEMU 10.2 and newer), a ring tells nothing of the block devices, but native would still show: so a
+    sandbox that is to use native and has no AIO context fell back.
+    """
     engines = asked.get(process["binary"]) or set()
-    return process["observed"] == ["threads"] and bool(engines) and "threads" not in engines
+    if not engines or "threads" in engines:
+        return False
+    if process["observed"] is None:
+        plugged = any(disk["plugged"] == "hot" for disk in process["block_devices_open"] or [])
+        return engines == {"native"} and plugged and bool(process["event_loop_rings"]) and process["aio_contexts"] == 0
+    return process["observed"] == ["threads"]
 
 
 def verdict_of(runtime: Data, findings: list[Data]) -> str:

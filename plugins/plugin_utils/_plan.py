@@ -13,7 +13,7 @@ import posixpath
 import re
 import typing as t
 
-from ansible_collections.kataops.aio.plugins.plugin_utils._assess import contexts_per_sandbox, fallen_back_from, qemu_of
+from ansible_collections.kataops.aio.plugins.plugin_utils._assess import contexts_per_sandbox, fallen_back_from, hot_plug_refused, qemu_of
 from ansible_collections.kataops.aio.plugins.plugin_utils._requests import block_request, can_use
 from ansible_collections.kataops.aio.plugins.plugin_utils._settings import wanted_keys
 
@@ -76,20 +76,27 @@ def complete(qemu: Data) -> bool:
     return not qemu["devices_missing"] and not qemu["objects_missing"] and bool(qemu["machine_types"])
 
 
-def reusable(observations: Data, engine: str, besides: str | None) -> list[Data]:
-    """Other QEMUs of this host that serve the engine: our trees first, then complete ones of the distribution."""
+def takes_disks(runtime: Data, qemu: Data) -> bool:
+    """Whether this QEMU takes the runtime's requests for block devices (not whether it takes those for vCPUs)."""
+    return not any(argument["blocks"] for argument in hot_plug_refused(runtime, qemu))
+
+
+def reusable(observations: Data, engine: str, runtime: Data) -> list[Data]:
+    """Other QEMUs of this host that serve the engine and this runtime's requests: our trees first, then complete ones of the distribution."""
+    besides = runtime["values"]["path"]
     rank = {"kataops": 0, "kata_static": 1, "distribution": 2}
     fit = [
         qemu
         for qemu in observations["qemus"]
         if besides not in qemu["names"] and qemu["origin"] in rank and serves(qemu, engine) and (qemu["origin"] == "kata_static" or complete(qemu))
     ]
+    fit = [qemu for qemu in fit if not hot_plug_refused(runtime, qemu)]
     return sorted(fit, key=lambda qemu: (rank[qemu["origin"]], qemu["path"]))
 
 
 def best_engine(runtime: Data, qemu: Data | None, observations: Data) -> str | None:
     """The best engine that works with what is there now: io_uring, else threads."""
-    if qemu is None or qemu["status"] != "answered":
+    if qemu is None or qemu["status"] != "answered" or not takes_disks(runtime, qemu):
         return None
     for engine in ("io_uring", "threads"):
         usable = qemu["engines"][engine]["usable"] and can_use(runtime, engine)
@@ -131,10 +138,10 @@ def _options(runtime: Data, observations: Data, policy: Data) -> tuple[list[Data
         closed = "the storage refuses O_DIRECT, which %s needs" % engine
     else:
         for road in policy["roads"]:
-            if road == "configuration" and serves(qemu, engine):
+            if road == "configuration" and serves(qemu, engine) and takes_disks(runtime, qemu):
                 options.append(dict(base, road=road, key="configuration with %s" % path, reason="%s has %s" % (path, engine)))
             elif road == "reuse":
-                for other in reusable(observations, engine, path):
+                for other in reusable(observations, engine, runtime):
                     bring = {"source": "existing", "path": other["path"], "key": "reuse of %s" % other["path"]}
                     reason = "%s has %s and all that Kata needs" % (other["path"], engine)
                     options.append(dict(base, road=road, key=bring["key"], qemu_path=other["path"], qemu=bring, reason=reason))

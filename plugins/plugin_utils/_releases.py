@@ -153,6 +153,15 @@ GO_AGENT_KEYS = frozenset(
 )
 # Keys that came with a release: before it, a Go drop-in that has one is refused.
 GO_KEY_SINCE = {"block_device_aio": "3.0.0"}
+# Arguments of ``device_add`` that the Go runtime sent as a string until that release, where QEMU's property has another type: share-rw of every disk
+# (kata-containers #10719), core-id and its like of every vCPU (#11667), num-queues of a virtio-blk disk on a PCI bridge (#11888).
+GO_STRINGS = (
+    {"name": "share-rw", "of": "block devices", "since": "3.14.0", "blocks": True, "driver": None},
+    {"name": "core-id", "of": "vCPUs", "since": "3.20.0", "blocks": False, "driver": None},
+    {"name": "num-queues", "of": "block devices", "since": "3.22.0", "blocks": True, "driver": "virtio-blk"},
+)
+# First QEMU that takes no string for them in QMP (commit be93fd53723c; deprecated since 6.2).
+QEMU_STRICT_TYPES = "9.2.0"
 GO_SECTIONS = frozenset(("hypervisor", "agent", "runtime", "factory", "image"))
 GO_HYPERVISORS = frozenset(("qemu", "clh", "firecracker", "acrn", "dragonball", "stratovirt", "remote"))
 
@@ -238,6 +247,19 @@ def engine_support(runtime, release):
         "native": at_least(release, "3.29.0"),
         "native_keys": ["block_device_aio", "block_device_cache_direct"],
     }
+
+
+def refused_arguments(runtime, release, qemu, driver):
+    """Which of a runtime's ``device_add`` arguments a QEMU refuses for their type: members of :data:`GO_STRINGS`.
+
+    Kata before 3.0 is counted in; runtime-rs sends all of them in their types. Empty where a release is not known.
+
+    :arg qemu: QEMU's version, such as ``"10.0.13"``.
+    :arg driver: ``block_device_driver``; None for the runtime's default, virtio-scsi.
+    """
+    if runtime != "go" or not at_least(qemu, QEMU_STRICT_TYPES):
+        return []
+    return [each for each in GO_STRINGS if at_least(release, each["since"]) is False and each["driver"] in (None, driver)]
 
 
 def drop_ins_supported(runtime, release):

@@ -17,7 +17,7 @@ import xml.etree.ElementTree as ET
 from datetime import datetime
 
 from ansible_collections.kataops.aio.plugins.plugin_utils._report import OUTCOMES, is_failing
-from ansible_collections.kataops.aio.plugins.plugin_utils._report_state import ENGINES, VERDICTS
+from ansible_collections.kataops.aio.plugins.plugin_utils._report_state import SANDBOX_COUNTS, VERDICTS
 
 CSV_COLUMNS = (
     "host",
@@ -284,5 +284,5 @@ def _kernel_samples(states, key):
 
 def _sandbox_samples(states):
     for host, state in states:
-        for engine in (*ENGINES, "none_open"):
+        for engine in SANDBOX_COUNTS:
             yield {"host": host, "engine": engine}, state["sandboxes"]["by_engine"][engine]

@@ -16,7 +16,7 @@ from collections import Counter
 
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.plugin_utils._plain import plain
-from ansible_collections.kataops.aio.plugins.plugin_utils._report_state import ENGINES, SEVERITIES, VERDICTS, number, state_of, summary_of
+from ansible_collections.kataops.aio.plugins.plugin_utils._report_state import SANDBOX_COUNTS, SEVERITIES, VERDICTS, number, state_of, summary_of
 
 SCHEMA_VERSION = 1
 
@@ -206,7 +206,7 @@ def _totals(entries):
         "sandboxes": {
             "hosts_seen": sum(1 for item in sandboxes if item["total"] is not None),
             "total": sum(item["total"] or 0 for item in sandboxes),
-            "by_engine": {key: sum(item["by_engine"][key] or 0 for item in sandboxes) for key in (*ENGINES, "none_open")},
+            "by_engine": {key: sum(item["by_engine"][key] or 0 for item in sandboxes) for key in SANDBOX_COUNTS},
             "silent_fallbacks": sum(item["silent_fallbacks"] or 0 for item in sandboxes),
         },
         "bytes_sent": sum(entry["bytes_sent"] or 0 for entry in entries),

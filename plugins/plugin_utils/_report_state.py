@@ -17,6 +17,9 @@ from ansible_collections.kataops.aio.plugins.plugin_utils._requests import block
 FACTS_SCHEMA_VERSION = 1
 
 ENGINES = ("threads", "native", "io_uring")
+
+#: What running sandboxes are counted by: their engine, no hot-plugged block device open, or one that cannot be told.
+SANDBOX_COUNTS = (*ENGINES, "none_open", "unknown")
 # Worst first: the order in which people want to read them.
 VERDICTS = ("broken", "degraded", "unknown", "ok", "not_applicable")
 SEVERITIES = ("error", "warning", "info")
@@ -67,9 +70,7 @@ def state_of(name, facts):
         "qemus": [_qemu(item) for item in qemus],
         "kernel": _kernel(facts.get("kernel")),
         "libaio": _libaio(facts.get("libaio")),
-        "storage": [
-            {key: item.get(key) for key in ("path", "probed", "filesystem", "o_direct", "reason")} for item in facts.get("storage") or []
-        ],
+        "storage": [{key: item.get(key) for key in ("path", "probed", "filesystem", "o_direct", "reason")} for item in facts.get("storage") or []],
         "sandboxes": facts["sandboxes"],
         "findings": sorted(findings, key=lambda item: (SEVERITIES.index(item["severity"]), item["id"], item["runtime"] or "")),
         "plan": _plan(facts.get("plan")),
@@ -195,7 +196,7 @@ def _sandboxes(sandboxes):
     engines = sandboxes.get("by_engine") or {}
     return {
         "total": sandboxes.get("total"),
-        "by_engine": {key: engines.get(key) for key in (*ENGINES, "none_open")},
+        "by_engine": {key: engines.get(key) for key in SANDBOX_COUNTS},
         "silent_fallbacks": sandboxes.get("silent_fallbacks"),
         "reason": sandboxes.get("reason") if sandboxes else "not looked at",
     }

@@ -112,7 +112,7 @@ RULES: dict[str, Rule] = _rules(
         "error",
         "configuration",
         "The configured QEMU ends before it answers",
-        "It exited or was killed by a signal at its start: a missing shared library, a wrapper that fails, or a seccomp filter (SIGSYS).",
+        "It exited or crashed at its start: a missing shared library, a wrapper that fails, a damaged file.",
         "The evidence has its last words; install what they name, or reinstall Kata's QEMU.",
     ),
     (
@@ -132,6 +132,15 @@ RULES: dict[str, Rule] = _rules(
         "Whether the configured engine works could not be found out",
         "The evidence says what was tried. Nothing is assumed.",
         "Run as root (become), on the host itself, with a storage folder that can be written.",
+    ),
+    (
+        "KAIO012",
+        "qemu_killed",
+        "error",
+        "configuration",
+        "The configured QEMU is killed when it is started",
+        "A seccomp filter forbids a system call that it needs (SIGSYS), or somebody, or the kernel for want of memory, killed it (SIGKILL).",
+        "The detail names the signal. Allow the system call in the filter (a container's, or a wrapper's), or give the host memory.",
     ),
     # 1xx: the engine
     (
@@ -198,7 +207,7 @@ RULES: dict[str, Rule] = _rules(
         "warning",
         "engine",
         "aio=native is asked for, but QEMU silently uses threads",
-        "fs.aio-max-nr is used up and this QEMU falls back without an error (F5, QEMU 9.0 and newer).",
+        "The kernel refuses an AIO context, as a rule because fs.aio-max-nr is used up, and this QEMU falls back without an error (F5, QEMU 9.0 and newer).",
         "remediate raises fs.aio-max-nr, live and persistently. Sandboxes that already fell back stay on threads until they are started anew.",
     ),
     (
@@ -217,8 +226,8 @@ RULES: dict[str, Rule] = _rules(
         "error",
         "engine",
         "The storage of block images refuses O_DIRECT",
-        "aio=native needs O_DIRECT on the file system that holds the images; this one refuses it.",
-        "Move the images to a file system with O_DIRECT (xfs, ext4, btrfs, a block device), or use io_uring without cache.direct. "
+        "aio=native, and cache.direct with any engine, need O_DIRECT on the file system that holds the images; this one refuses it.",
+        "Move the images to a file system with O_DIRECT (xfs, ext4, btrfs, a block device), or use io_uring or threads without cache.direct. "
         "Check that kata_aio_storage_path is the folder that really holds them.",
     ),
     (
@@ -335,8 +344,20 @@ RULES: dict[str, Rule] = _rules(
         "error",
         "engine",
         "QEMU refuses the configured engine here",
-        "The engine is compiled in, but opening an image with it fails on this host; the evidence has QEMU's words.",
+        "The engine is compiled in, but opening an image with it, or writing to it, fails on this host; the evidence has QEMU's words.",
         "remediate tries the other QEMUs and roads in their order.",
+    ),
+    (
+        "KAIO123",
+        "device_add_refused",
+        "error",
+        "engine",
+        "This QEMU refuses the hot-plug requests of this Kata release",
+        "QEMU 9.2 and newer refuse arguments of the wrong type. The Go runtime sent share-rw as a string until 3.13 (every block device), core-id until "
+        "3.19 (every hot-plugged vCPU) and num-queues until 3.21 (block devices with block_device_driver virtio-blk): whatever the engine, "
+        "the device is not attached.",
+        "Upgrade Kata to 3.22.0 or newer, or take a QEMU before 9.2: remediate chooses none that is too new for the release. From 3.20 on "
+        "block_device_driver virtio-scsi helps, too.",
     ),
     (
         "KAIO124",

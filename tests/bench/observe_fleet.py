@@ -40,7 +40,7 @@ def fleet(count, folder):
 
 def run(inventory, module, forks):
     """Seconds of one ad-hoc run over the whole fleet."""
-    environment = dict(os.environ, ANSIBLE_CONFIG=str(CHECKOUT / "ansible.cfg"), ANSIBLE_FORKS=str(forks), ANSIBLE_CALLBACKS_ENABLED="", CI="true")
+    environment = dict(os.environ, ANSIBLE_CONFIG=str(CHECKOUT / "ansible.cfg"), ANSIBLE_FORKS=str(forks), CI="true")
     started = time.monotonic()
     done = subprocess.run(
         [CHECKOUT / ".venv" / "bin" / "ansible", "all", "-i", inventory, "-m", module, "-o"],
@@ -61,6 +61,7 @@ def main():
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--forks", type=int, default=10)
     options = parser.parse_args()
+    subprocess.run([LAB.parent / "env"], check=True, stdout=sys.stderr)
     subprocess.run([LAB, "up", HOST, "--plant", "kata-3.7.0-native"], check=True, stdout=sys.stderr)
     try:
         with tempfile.TemporaryDirectory(prefix="kataops-bench-") as folder:

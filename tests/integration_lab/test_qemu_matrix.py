@@ -119,7 +119,11 @@ def ramfs(tmp_path):
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        # The kernel may still be at work on the QEMU that quit last.
+        end = time.monotonic() + 20
+        while subprocess.run(["umount", str(folder)], check=False).returncode:
+            assert time.monotonic() < end, "%s is held" % folder
+            time.sleep(0.05)
 
 
 def observe(binary, folder, **options):

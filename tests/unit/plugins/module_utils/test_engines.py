@@ -84,6 +84,9 @@ def trace(aio=0, rings=0, threads=3, written=None):
 FALL_BACK = (
     "qemu-system-x86_64: Unable to use linux io_uring, falling back to thread pool: failed to init linux io_uring ring: Operation not permitted\n"
 )
+FALL_BACK_AIO = (
+    "qemu-system-x86_64: Unable to use Linux AIO, falling back to thread pool: failed to create linux AIO context: Resource temporarily unavailable\n"
+)
 # Measured: (engine asked, before, after, stderr, engine used)
 USED = [
     ("native", trace(), trace(aio=1), "", "native"),  # 7.2.22, 10.0.13, 11.1.3
@@ -109,6 +112,28 @@ def test_engine_used(engine, before, after, stderr, used):
     assert _engines.engine_used(engine, before, after, 65536, stderr) == used
 
 
+# All three engines in one go, with what 7.2.22, 10.0.13 and 11.1.3 showed: (before, after, stderr, native used, io_uring used)
+TOGETHER = [
+    (trace(written=0), trace(aio=1, rings=1, written=65536), "", "native", "io_uring"),
+    (trace(written=0), trace(rings=1, written=131072), FALL_BACK_AIO, "threads", "io_uring"),
+    (trace(written=0), trace(aio=1, written=131072), FALL_BACK, "native", "threads"),
+    (trace(written=0), trace(written=196608), FALL_BACK + FALL_BACK_AIO, "threads", "threads"),
+    (trace(rings=3, written=9), trace(aio=1, rings=3, written=65545), "", "native", "io_uring"),
+    (trace(rings=3, written=9), trace(rings=3, written=131081), FALL_BACK_AIO, "threads", "io_uring"),
+    (trace(rings=3, written=9), trace(aio=1, rings=3, written=131081), "", "native", "threads"),
+    (trace(rings=3, written=9), trace(aio=1, rings=3, written=65545), FALL_BACK, "native", "threads"),
+    (trace(rings=3), trace(aio=1, rings=3), "", "native", None),  # who wrote is not told
+    (trace(), trace(aio=1, rings=1), "", "native", "io_uring"),
+    (None, trace(), "", None, None),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "stderr", "native", "io_uring"), TOGETHER)
+def test_engines_used_together(before, after, stderr, native, io_uring):
+    used = _engines.engines_used(("io_uring", "native", "threads"), before, after, 65536, stderr)
+    assert used == {"io_uring": io_uring, "native": native, "threads": None if before is None else "threads"}
+
+
 def test_trace_of_this_process_and_of_none():
     assert _engines.kernel_trace([os.getpid()]).threads >= 1
     assert _engines.kernel_trace([2**22 + 1]) is None
@@ -123,12 +148,15 @@ def test_kernel_workers_are_no_threads_of_qemu(tmp_path):
     (tmp_path / "7" / "maps").write_text(MAPS)
     assert _engines.kernel_trace([7, 8], proc=str(tmp_path)) == (2, 1, 2, None)
     (tmp_path / "7" / "io").write_text("rchar: 950\nwchar: 1788\nsyscr: 208\n")
-    assert _engines.kernel_trace([7, 8], proc=str(tmp_path)) == (2, 1, 2, 1788)
-    assert "threads 2 -> 2, bytes written by threads 1788 -> unknown" in _engines.trace_words(
+    (tmp_path / "7" / "task" / "7" / "io").write_text("rchar: 900\nwchar: 788\nsyscr: 200\n")  # QMP answers
+    assert _engines.kernel_trace([7, 8], proc=str(tmp_path)) == (2, 1, 2, 1000)
+    assert "threads 2 -> 2, bytes written by threads 1000 -> unknown" in _engines.trace_words(
         _engines.kernel_trace([7], proc=str(tmp_path)), _engines.Trace(0, 0, 2, None)
     )
 
 
 def test_fall_back_words_are_only_the_thread_pools():
-    assert _engines.fall_back_words("qemu: falling back to tcg\n" + FALL_BACK) == FALL_BACK.strip()
-    assert _engines.fall_back_words("qemu: falling back to tcg\n") is None
+    both = "qemu: falling back to tcg\n" + FALL_BACK + FALL_BACK_AIO
+    assert _engines.fall_back_words(both, "io_uring") == FALL_BACK.strip()
+    assert _engines.fall_back_words(both, "native") == FALL_BACK_AIO.strip()
+    assert _engines.fall_back_words("qemu: falling back to tcg\n", "native") is None

@@ -90,6 +90,7 @@ def test_nothing_stays_reserved_or_open():
         _kernel.observe_kernel()
     assert len(os.listdir("/proc/self/fd")) == len(descriptors)
     assert "[aio]" not in Path("/proc/self/maps").read_text()
+    _bounded.reap_all()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
@@ -121,10 +122,10 @@ def test_a_refusal_keeps_the_kernels_name_for_it(monkeypatch):
 def test_the_last_context_is_not_taken_from_a_starting_sandbox(monkeypatch, free, asked):
     values = {_kernel._AIO_MAX_NR: free, _kernel._AIO_NR: 0}
     monkeypatch.setattr(_kernel, "read_number", lambda path: _kernel.Number(values.get(path), None, []))
-    asks = []
-    monkeypatch.setattr(_kernel, "_io_setup", lambda events: asks.append(events) or _kernel._unknown("not really asked"))
-    _kernel.observe_kernel(user_probe=False)
-    assert asks == [asked]
+    monkeypatch.setattr(_kernel, "_io_setup", lambda events: _kernel._unknown("asked for %d" % events))
+    kernel = _kernel.observe_kernel()
+    for call in ("io_setup", "io_setup_user"):
+        assert kernel["aio"][call]["reason"] == "asked for %d" % asked
 
 
 # --- a child that hangs, dies or fails ---

@@ -14,6 +14,7 @@ import time
 import pytest
 from ansible_collections.kataops.aio.plugins.module_utils import _qemu
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._qemu_needs import DEVICES
 
 KEYS = {
     "path", "names", "real_path", "status", "reason", "kind", "wrapper", "origin", "package", "file", "version", "version_by", "architecture",
@@ -95,9 +96,13 @@ def test_a_program_that_is_no_qemu(tmp_path):
 # Answers to the requests in their order; what QEMU says of an engine is the recorded text of a build without it.
 FAKE = """#!%s
 import json, sys
+DEVICES = HAS
 if "-L" in sys.argv:
     print("/nonesuch/share/qemu")
     sys.exit(0)
+for word in sys.argv:
+    if word.split(".")[0] in ("kataops-aio-none", "virtio-9p-pci"):
+        print("qemu: warning: global %%s has invalid class name" %% word.split("=")[0], file=sys.stderr, flush=True)
 print('%s', flush=True)
 for line in sys.stdin:
     request = json.loads(line)
@@ -116,10 +121,34 @@ for line in sys.stdin:
         answer = {"return": {"arch": "x86_64"}}
     elif command == "query-machines":
         answer = {"return": [{"name": "pc-q35-8.2", "alias": "q35"}, {"name": "none"}]}
-    elif arguments.get("typename") == "virtio-9p-pci":
-        answer = {"error": {"class": "DeviceNotFound", "desc": "Device 'virtio-9p-pci' not found"}}
+    elif command == "qom-list-types":
+        answer = {"return": [{"name": name} for name in DEVICES]}
+    elif arguments.get("typename") == "rng-random":
+        answer = {"error": {"class": "DeviceNotFound", "desc": "Class 'rng-random' not found"}}
     print(json.dumps(answer), flush=True)
 """
+
+
+FAKE = FAKE.replace("HAS", repr([name for name in DEVICES["x86_64"] if name != "virtio-9p-pci"]))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        # QEMU's words are others: its list of types tells.
+        ("kataops-aio-none", "kataops-aio-nothing"),
+        ("has invalid class name", "is unknown"),
+    ],
+)
+def test_missing_devices_are_told_without_the_warnings(tmp_path, old, new):
+    qemu = observe(script(tmp_path, FAKE.replace(old, new) % (sys.executable, GREETING)), tmp_path)
+    assert qemu["devices_missing"] == ["virtio-9p-pci"]
+
+
+def test_a_module_may_bring_what_the_warnings_miss(tmp_path):
+    text = FAKE.replace("DEVICES = [", "DEVICES = ['virtio-9p-pci', ")
+    qemu = observe(script(tmp_path, text % (sys.executable, GREETING)), tmp_path)
+    assert qemu["devices_missing"] == []
 
 
 def test_a_recorded_qemu_whose_write_fails(tmp_path):
@@ -134,6 +163,7 @@ def test_a_recorded_qemu_whose_write_fails(tmp_path):
     assert qemu["engines"]["threads"]["cause"] == "io_error"
     assert "Input/output error" in qemu["engines"]["threads"]["reason"]
     assert qemu["devices_missing"] == ["virtio-9p-pci"]
+    assert qemu["objects_missing"] == ["rng-random"]
     assert qemu["machine_types"] == ["q35"]
     assert qemu["firmware"]["search_paths"] == ["/nonesuch/share/qemu"]
     assert "bios-256k.bin" in qemu["firmware"]["missing"]

@@ -124,8 +124,8 @@ def test_the_owner_is_found_in_dpkgs_own_files(tmp_path):
     (info / "qemu-system-x86.list").write_text("/.\n/usr/bin\n/usr/bin/qemu-system-x86_64\n")
     (info / "qemu-system-common:amd64.list").write_text("/.\n/bin/kvm\n")
     (tmp_path / "var/lib/dpkg/status").write_text(
-        "Package: libc6\nVersion: 2.36\n\nPackage: qemu-system-common\nVersion: 1:7.2+a\n\n"
-        "Package: qemu-system-x86\nArchitecture: amd64\nVersion: 1:7.2+b\n"
+        "Package: libc6\nVersion: 2.36\n\nPackage: qemu-system-common\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1:7.2+a\n\n"
+        "Package: qemu-system-x86\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1:7.2+b\n"
     )
     assert _qemu_file.package_of("/usr/bin/qemu-system-x86_64", str(tmp_path)) == "qemu-system-x86 1:7.2+b"
     # Installed before the merge of /usr.

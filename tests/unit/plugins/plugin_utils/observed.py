@@ -27,6 +27,7 @@ def engine(outcome="works", answered='{"return": {}}', **changes):
         "compiled_by": None if compiled is None else "qmp",
         "usable": usable,
         "outcome": outcome,
+        "cause": {"not_compiled": "not_in_build", "unknown": "other"}.get(outcome),
         "needs_direct": None,
         "observed": None,
         "reason": None if outcome == "works" else answered,
@@ -35,7 +36,8 @@ def engine(outcome="works", answered='{"return": {}}', **changes):
     return dict(base, **changes)
 
 
-def qemu(path=QEMU, native="works", io_uring="works", **changes):
+def qemu(path=QEMU, native="works", io_uring="works", native_cause="aio_exhausted", io_uring_cause="io_uring_refused", io_uring_observed=None, **changes):
+    """``native_cause`` and ``io_uring_cause`` are of ``refused`` and ``falls_back``."""
     words = {"not_compiled": NOT_COMPILED, "refused": AIO_EXHAUSTED, "falls_back": FELL_BACK}
     uring_words = {"not_compiled": NO_IO_URING, "refused": RING_REFUSED}
     base = {
@@ -52,7 +54,7 @@ def qemu(path=QEMU, native="works", io_uring="works", **changes):
         "engines": {
             "threads": engine(),
             "native": engine(native, words.get(native, "")),
-            "io_uring": engine(io_uring, uring_words.get(io_uring, "")),
+            "io_uring": engine(io_uring, uring_words.get(io_uring, ""), observed=io_uring_observed),
         },
         "firmware": {"search_paths": ["/opt/kata/share/kata-qemu/qemu"], "missing": [], "found": {}, "reason": None},
         "devices_missing": [],
@@ -60,6 +62,9 @@ def qemu(path=QEMU, native="works", io_uring="works", **changes):
         "machine_types": ["q35"],
         "evidence": [],
     }
+    for name, cause in (("native", native_cause), ("io_uring", io_uring_cause)):
+        if base["engines"][name]["outcome"] in ("refused", "falls_back"):
+            base["engines"][name]["cause"] = cause
     return dict(base, **changes)
 
 
@@ -118,8 +123,20 @@ def storage(o_direct=True):
     return [{"path": "/var/lib/containerd", "probed": "/var/lib", "filesystem": "ext4", "o_direct": o_direct, "reason": reason, "evidence": []}]
 
 
-def sandbox(pid=100, binary=QEMU, observed=("native",), binary_state="current"):
-    return {"pid": pid, "sandbox_id": "s%d" % pid, "binary": binary, "binary_state": binary_state, "asked": [], "observed": list(observed)}
+def sandbox(pid=100, binary=QEMU, observed=("native",), binary_state="current", **changes):
+    base = {
+        "pid": pid,
+        "sandbox_id": "s%d" % pid,
+        "binary": binary,
+        "binary_state": binary_state,
+        "asked": [],
+        "observed": None if observed is None else list(observed),
+        "aio_contexts": 0,
+        "io_uring_rings": 0,
+        "event_loop_rings": 0,
+        "block_devices_open": [{"path": "/dev/dm-3", "kind": "block", "plugged": "hot", "direct": True}],
+    }
+    return dict(base, **changes)
 
 
 def observations(qemus=None, **changes):

@@ -130,7 +130,7 @@ def facts(host, runtimes=None, qemus=None, *, findings=(), verdict="ok", road="n
         ],
         "sandboxes": {
             "total": total,
-            "by_engine": {"native": 0, "threads": 0, "io_uring": 0, "none_open": total, **(by_engine or {})},
+            "by_engine": {"native": 0, "threads": 0, "io_uring": 0, "none_open": total, "unknown": 0, **(by_engine or {})},
             "silent_fallbacks": fallbacks,
             "processes": [{"pid": 100 + number, "observed": ["threads"]} for number in range(total)],
             "reason": None,

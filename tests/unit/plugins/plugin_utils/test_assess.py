@@ -9,7 +9,7 @@ The expected outcomes are those measured with Kata's own code and real QEMU bina
 from __future__ import annotations
 
 import pytest
-from ansible_collections.kataops.aio.plugins.plugin_utils._assess import assess, headroom
+from ansible_collections.kataops.aio.plugins.plugin_utils._assess import assess, headroom, hot_plug_refused
 from ansible_collections.kataops.aio.tests.unit.plugins.plugin_utils import observed as o
 
 CACHE_OFF = {"block_device_cache_set": False, "block_device_cache_direct": False}
@@ -97,9 +97,67 @@ CASES = {
         set(),
         "ok",
     ),
-    "native refused for another reason": (o.runtime(), o.observations([o.qemu(native="refused")]), {}, {"KAIO122"}, "broken"),
+    "F5 exhausted between the probe and the look at the limit": (o.runtime(), o.observations([o.qemu(native="refused")]), {}, {"KAIO106"}, "broken"),
+    "native refused by a filter": (o.runtime(), o.observations([o.qemu(native="refused", native_cause="kernel_refused")]), {}, {"KAIO122"}, "broken"),
+    "native refused by a filter, silently": (
+        o.runtime(),
+        o.observations([o.qemu(native="falls_back", native_cause="kernel_refused")]),
+        {},
+        {"KAIO107"},
+        "degraded",
+    ),
+    "native opens, and the write fails": (o.runtime(), o.observations([o.qemu(native="refused", native_cause="io_error")]), {}, {"KAIO122"}, "broken"),
     "native unknown": (o.runtime(), o.observations([o.qemu(native="unknown")]), {}, {"KAIO011"}, "unknown"),
     "storage without O_DIRECT": (o.runtime(), o.observations([o.qemu(native="refused")], storage=o.storage(False)), {}, {"KAIO109"}, "broken"),
+    "storage without O_DIRECT, in QEMU's words alone": (
+        o.runtime(),
+        o.observations([o.qemu(native="refused", native_cause="no_o_direct")], storage=[]),
+        {},
+        {"KAIO109"},
+        "broken",
+    ),
+    "storage without O_DIRECT, io_uring with cache.direct": (
+        o.runtime(values={"block_device_aio": "io_uring"}),
+        o.observations([o.qemu(io_uring="refused", io_uring_cause="no_o_direct")], storage=o.storage(False)),
+        {},
+        {"KAIO109"},
+        "broken",
+    ),
+    "storage without O_DIRECT, threads with cache.direct": (
+        o.runtime(values={"block_device_aio": "threads"}),
+        o.observations(storage=o.storage(False)),
+        {},
+        {"KAIO109"},
+        "broken",
+    ),
+    "storage without O_DIRECT is no matter for io_uring without cache.direct": (
+        o.runtime(values={"block_device_aio": "io_uring", **CACHE_OFF}),
+        o.observations([o.qemu(io_uring="refused", io_uring_cause="no_o_direct", io_uring_observed="io_uring")], storage=o.storage(False)),
+        {},
+        set(),
+        "ok",
+    ),
+    "storage without O_DIRECT, and io_uring without cache.direct falls back": (
+        o.runtime(values={"block_device_aio": "io_uring", **CACHE_OFF}),
+        o.observations([o.qemu(io_uring="refused", io_uring_cause="no_o_direct", io_uring_observed="threads")], storage=o.storage(False)),
+        {},
+        {"KAIO105"},
+        "degraded",
+    ),
+    "storage without O_DIRECT, and io_uring was not seen": (
+        o.runtime(values={"block_device_aio": "io_uring", **CACHE_OFF}),
+        o.observations([o.qemu(io_uring="refused", io_uring_cause="no_o_direct")], storage=o.storage(False)),
+        {},
+        {"KAIO011"},
+        "unknown",
+    ),
+    "io_uring refused, though not by the kernel": (
+        o.runtime(values={"block_device_aio": "io_uring", **CACHE_OFF}),
+        o.observations([o.qemu(io_uring="refused", io_uring_cause="io_error")]),
+        {},
+        {"KAIO122"},
+        "broken",
+    ),
     "F7 guest swap": (o.runtime(values={"enable_guest_swap": True}), o.observations(), {}, {"KAIO111"}, "broken"),
     "F7 not in runtime-rs": (o.runtime("rs", "4.1.0", values={"enable_guest_swap": True}), o.observations(), {}, set(), "ok"),
     "F8 firmware": (
@@ -184,6 +242,44 @@ def test_case(name):
     assert judged["verdict"] == verdict
 
 
+# (runtime, release, QEMU, block_device_driver) -> arguments that are refused; what Debian 13's QEMU 10.0.13 answered to the requests of these releases
+# is in tests/integration_lab/test_qemu_matrix.py.
+STRICT = {
+    ("go", "3.7.0", "10.0.13", "virtio-scsi"): ["share-rw", "core-id"],
+    ("go", "3.7.0", "10.0.13", "virtio-blk"): ["share-rw", "core-id", "num-queues"],
+    ("go", "3.7.0", "9.2.0", "virtio-blk"): ["share-rw", "core-id", "num-queues"],
+    ("go", "3.7.0", "9.1.2", "virtio-blk"): [],
+    ("go", "2.5.2", "10.0.13", "virtio-scsi"): ["share-rw", "core-id"],
+    ("go", "3.14.0", "10.0.13", "virtio-scsi"): ["core-id"],
+    ("go", "3.20.0", "10.0.13", "virtio-scsi"): [],
+    ("go", "3.20.0", "10.0.13", "virtio-blk"): ["num-queues"],
+    ("go", "3.20.0", "10.0.13", "virtio-blk-ccw"): [],
+    ("go", "3.22.0", "10.0.13", "virtio-blk"): [],
+    ("go", None, "10.0.13", "virtio-blk"): [],
+    ("go", "3.7.0", None, "virtio-blk"): [],
+    ("rs", "3.7.0", "10.0.13", "virtio-blk-pci"): [],
+}
+
+
+@pytest.mark.parametrize(("kind", "release", "version", "driver"), STRICT)
+def test_a_qemu_that_is_too_strict_for_the_release(kind, release, version, driver):
+    runtime = o.runtime(kind, release, values={"block_device_driver": driver, "block_device_aio": "threads"})
+    observations = o.observations([o.qemu(version=version)])
+    refused = STRICT[kind, release, version, driver]
+    assert [argument["name"] for argument in hot_plug_refused(runtime, observations["qemus"][0])] == refused
+    found = [f for f in assess(observations, [runtime], o.policy())["findings"] if f["id"] == "KAIO123"]
+    assert len(found) == (1 if {"share-rw", "num-queues"} & set(refused) else 0)
+    for finding in found:
+        assert all(name in finding["detail"] for name in refused)
+        assert [item["answered"] for item in finding["evidence"]] == [version, release]
+        assert finding["where"] == o.QEMU
+
+
+def test_a_strict_qemu_is_no_matter_without_block_devices():
+    runtime = o.runtime(values={"disable_block_device_use": True})
+    assert assess(o.observations([o.qemu(version="10.0.13")]), [runtime], o.policy())["verdict"] == "ok"
+
+
 @pytest.mark.parametrize(
     "status, expected",
     [
@@ -192,7 +288,7 @@ def test_case(name):
         ("foreign_architecture", "KAIO007"),
         ("timed_out", "KAIO008"),
         ("crashed", "KAIO009"),
-        ("killed", "KAIO009"),
+        ("killed", "KAIO012"),
         ("not_qemu", "KAIO010"),
         ("unintelligible", "KAIO010"),
         ("unreadable", "KAIO006"),
@@ -234,6 +330,29 @@ def test_running_sandboxes_on_threads_are_told_apart_from_those_that_were_asked_
     assert [f["detail"] for f in found] == ["1 of 3 sandboxes."]
     asked_for = assess(o.observations(processes=processes), [o.runtime(values={"block_device_aio": "threads"})], o.policy())
     assert not [f for f in asked_for["findings"] if f["id"] == "KAIO301"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "aio", "fell_back"),
+    [
+        ({}, "native", True),
+        ({}, "io_uring", False),  # its rings may well be io_uring's
+        ({"aio_contexts": 1}, "native", False),
+        ({"aio_contexts": None}, "native", False),
+        ({"event_loop_rings": None}, "native", False),
+        ({"event_loop_rings": 0, "io_uring_rings": 0}, "native", False),
+        ({"block_devices_open": None}, "native", False),
+        ({"block_devices_open": []}, "native", False),
+    ],
+)
+def test_a_fall_back_is_told_behind_an_event_loop_on_io_uring(changes, aio, fell_back):
+    """QEMU 10.2 and newer: the engine cannot be observed, but native would show."""
+    process = o.sandbox(5, observed=None, **{"event_loop_rings": 2, "io_uring_rings": 2, **changes})
+    judged = assess(o.observations(processes=[process]), [o.runtime(values={"block_device_aio": aio})], o.policy())
+    found = [f for f in judged["findings"] if f["id"] == "KAIO301"]
+    assert bool(found) is fell_back
+    if found:
+        assert "0 [aio] mappings, 2 io_uring rings (2 of them the event loop's)" in found[0]["evidence"][0]["answered"]
 
 
 def test_a_replaced_binary_is_told():

@@ -193,3 +193,31 @@ def test_a_host_that_fell_back_goes_on_trying_for_the_engine_that_was_wanted():
     assert (made["road"], made["engine"], made["settings"]) == ("fall_back", "threads", [])
     assert plan(threads, o.observations([BROKEN, DEBIAN], fell_back=fell_back), engine="threads")["needed"] is False
     assert plan(threads, o.observations([BROKEN, DEBIAN]))["needed"] is False
+
+
+NEW = o.qemu("/usr/bin/qemu-system-x86_64", version="10.0.13")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "qemus", "road", "path"),
+    [
+        (o.runtime(release="3.7.0"), [BROKEN, NEW], "rebuild", None),
+        (o.runtime(release="3.7.0"), [BROKEN, NEW, TREE], "reuse", TREE["path"]),
+        (o.runtime(release="3.7.0"), [BROKEN, dict(TREE, version="10.0.13"), DEBIAN], "reuse", DEBIAN["path"]),
+        (o.runtime(release="3.19.0"), [BROKEN, NEW], "rebuild", None),  # its disks would do, its vCPUs would not
+        (o.runtime(release="3.22.0"), [BROKEN, NEW], "reuse", NEW["path"]),
+        (o.runtime("rs", "3.29.0"), [BROKEN, NEW], "reuse", NEW["path"]),
+        # The configured one is too new itself.
+        (o.runtime(release="3.7.0"), [o.qemu(version="10.0.13")], "rebuild", None),
+        (o.runtime(release="3.7.0"), [o.qemu(version="10.0.13"), DEBIAN], "reuse", DEBIAN["path"]),
+    ],
+)
+def test_no_qemu_that_is_too_strict_for_the_release_is_chosen(runtime, qemus, road, path):
+    made = plan(runtime, o.observations(qemus))
+    assert (made["road"], (made["qemu"] or {}).get("path")) == (road, path)
+
+
+def test_a_qemu_that_is_too_strict_is_nothing_to_fall_back_to():
+    broken = o.qemu(version="10.0.13", native="not_compiled")
+    made = plan(o.runtime(), o.observations([broken]), roads=["configuration"], fall_back=True)
+    assert made["road"] == "impossible"

@@ -56,6 +56,13 @@ def test_totals(report):
     assert [(wave["wave"], wave["hosts"]) for wave in totals["waves"]] == [(1, 1), (2, 3)]
 
 
+def test_sandboxes_whose_engine_cannot_be_told_are_counted():
+    facts = fleet.facts("h1", by_engine={"native": 3, "unknown": 2})
+    report = report_model([fleet.item("h1", facts)], {"command": "audit"})
+    assert report["totals"]["sandboxes"]["by_engine"] == {"threads": 0, "native": 3, "io_uring": 0, "none_open": 12, "unknown": 2}
+    assert report["hosts"][0]["before"]["sandboxes"]["by_engine"]["unknown"] == 2
+
+
 def test_findings_are_of_the_latest_state(report):
     assert [(rule["id"], rule["hosts"]) for rule in report["findings"]][:2] == [("KAIO101", ["h5", "h6"]), ("KAIO108", ["h5", "h6"])]
     assert report["findings"][-1]["severity"] == "info"
