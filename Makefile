@@ -42,7 +42,7 @@ molecule:  ## Only the molecule scenarios, on disposable hosts
 docs:  ## Write docs/rules.md and docs/variables.md anew from the collection's data
 	@tests/lab/env && PYTHONPATH=.cache/collections .venv/bin/python docs/generate.py
 
-bench:  ## What an observation and a build cost, as ratios measured side by side (ARGS=observe, ARGS=build: one of them)
+bench:  ## What an observation and a build cost, as ratios measured side by side (ARGS=observe, ARGS=build, ARGS=fleet: one of them)
 	@tests/bench/run $(ARGS)
 
 clean:  ## Remove this checkout's hosts, images, reports and working files (the cache outside stays)

@@ -9,9 +9,27 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.plugin_utils._discover import discover
 from ansible_collections.kataops.aio.plugins.plugin_utils._facts import judged_facts, second_look
 
 MODULE = "kataops.aio.kata_aio_facts"
+
+#: The option that each of the playbooks' variables sets where the task itself does not. They are read here because as templates of the task every worker
+#: process would compile each of them anew, for each host: a third of what a healthy host costs the controller.
+VARIABLES = {
+    "engine": "kata_aio_engine",
+    "storage_path": "kata_aio_storage_path",
+    "headroom": "kata_aio_headroom",
+    "aio_max_nr": "kata_aio_max_nr",
+    "roads": "kata_aio_roads",
+    "fall_back": "kata_aio_fall_back",
+    "artifact": "kata_aio_artifact",
+    "artifact_sha256": "kata_aio_artifact_sha256",
+    "package": "kata_aio_package",
+    "method": "kata_aio_method",
+    "containerd_configs": "kata_aio_containerd_configs",
+    "timeout": "kata_aio_timeout",
+}
 
 
 class ActionModule(ActionBase):
@@ -19,13 +37,17 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
+        variables = task_vars or {}
         args = dict(self._task.args)
+        for option, variable in VARIABLES.items():
+            if option not in args and variable in variables:
+                args[option] = self._templar.template(variables[variable])
         result = self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars)
         try:
             observations = self._observations(result)
             if observations is None:
                 return result
-            more = second_look(observations)
+            runtimes, more = second_look(observations)
             if more:
                 for option, paths in more.items():
                     args[option] = list(args.get(option) or []) + paths
@@ -33,8 +55,10 @@ class ActionModule(ActionBase):
                 observations = self._observations(result)
                 if observations is None:
                     return result
-            observations["host"]["name"] = (task_vars or {}).get("inventory_hostname")
-            result["ansible_facts"]["kata_aio"] = judged_facts(observations, result.pop("policy"))
+                # Whatever is missing now cannot be had
+                runtimes = discover(observations["kata"])
+            observations["host"]["name"] = variables.get("inventory_hostname")
+            result["ansible_facts"]["kata_aio"] = judged_facts(observations, runtimes, result.pop("policy"))
         except AioError as exc:
             return dict(exc.as_failure(), failed=True)
         return result

@@ -15,6 +15,8 @@ description:
   - The controller reads the TOML that the host sends (by the merge rules of the Go runtime and of runtime-rs), and judges the observations into
     findings (V(KAIO###)), a verdict, and a plan. The rules are listed in C(docs/rules.md).
   - It only looks. QEMU binaries are started with C(-machine none), one process for each, without a guest, and are gone when the module ends.
+  - An option that the task does not give is taken from the playbooks' variable of that meaning (O(headroom) from C(kata_aio_headroom), and so on;
+    C(docs/variables.md)), where the host has it.
   - Where the first look shows that more has to be read (a place that only the TOML names), a second round trip fetches it.
 author:
   - The kataops founders (@kataops)

@@ -35,14 +35,15 @@ KEPT_VALUES = (
 Data = t.Dict[str, t.Any]
 
 
-def second_look(observations: Data) -> dict[str, list[str]]:
-    """What a second round trip has to fetch, as further module options; empty where the first one was enough."""
+def second_look(observations: Data) -> tuple[list[Data], dict[str, list[str]]]:
+    """The host's runtimes, and what a second round trip has to fetch first, as further module options; none where the first one was enough."""
     missing = missing_documents(observations["kata"])
     if missing:
-        return {"containerd_configs": missing}
-    paths = {r["values"]["path"] for r in discover(observations["kata"]) if r["hypervisor"] == "qemu" and r["values"].get("path")}
+        return [], {"containerd_configs": missing}
+    runtimes = discover(observations["kata"])
+    paths = {r["values"]["path"] for r in runtimes if r["hypervisor"] == "qemu" and r["values"].get("path")}
     unseen = sorted(path for path in paths if qemu_of(observations, path) is None)
-    return {"binaries": unseen} if unseen else {}
+    return runtimes, {"binaries": unseen} if unseen else {}
 
 
 def _kept(runtime: Data) -> Data:
@@ -54,9 +55,8 @@ def _kept(runtime: Data) -> Data:
     )
 
 
-def judged_facts(observations: Data, policy: Data) -> Data:
+def judged_facts(observations: Data, runtimes: list[Data], policy: Data) -> Data:
     """``ansible_facts.kata_aio``: the observations without any configuration text, the runtimes, the judgement and the plan."""
-    runtimes = discover(observations["kata"])
     assessment = assess(observations, runtimes, policy)
     sandboxes = dict(observations["sandboxes"])
     asked = asked_engines(runtimes, observations)

@@ -25,7 +25,6 @@ class Input(t.NamedTuple):
 
 INPUTS: dict[str, Input] = {
     "kata_aio_hosts": Input("str", "The hosts that the playbooks act on (a host pattern).", "all"),
-    "kata_aio_become": Input("bool", "Whether the playbooks become root.", "true"),
     "kata_aio_engine": Input(
         "str", "The engine that the fleet should use; auto: the one that each runtime asks for.", "auto", ("auto", "native", "io_uring", "threads")
     ),
@@ -50,7 +49,7 @@ INPUTS: dict[str, Input] = {
     "kata_aio_method": Input("str", "How Kata's configuration is changed.", "auto", ("auto", "drop_in", "base_file")),
     "kata_aio_containerd_configs": Input("list", "Further containerd or CRI-O configuration files of unusual installations.", "[]"),
     "kata_aio_timeout": Input("int", "Seconds that one QEMU binary may take to answer a probe.", "10"),
-    "kata_aio_task_timeout": Input("int", "Seconds that any one task may take on a host; a host that takes longer has failed.", "600"),
+    "kata_aio_task_timeout": Input("int", "Seconds that a task may take on a host that is changed; it fails then. (Looking at a host: 600.)", "600"),
     "kata_aio_waves": Input("list", "Sizes of the waves; an extra variable (Ansible's serial does not see the inventory's).", "[1, 10%, 50%, 100%]"),
     "kata_aio_failure_budget": Input("count", "How many hosts may fail, be taken back or get lost before the rollout stops.", "0"),
     "kata_aio_soak": Input("int", "Seconds to wait after each wave before its health check.", "0"),
@@ -69,6 +68,7 @@ INPUTS: dict[str, Input] = {
 #: Names with our prefix that the playbooks set themselves.
 INTERNAL = (
     "kata_aio_before",
+    "kata_aio_build",  # build's set_stats, which AWX hands to the next job of a workflow as a variable
     "kata_aio_builds",
     "kata_aio_inputs",
     "kata_aio_outcome",

@@ -15,6 +15,9 @@ import re
 import zlib
 
 SHARE = "/share/defaults/kata-containers/"
+# Compiled here, once: each host is judged in a new process
+_GO_SHIM = re.compile(r"/bin/containerd-shim-kata[\w-]*-v2$")
+_VERSION = re.compile(r"version:?\s+v?(\d+\.\d+\.\d+[0-9A-Za-z.-]*)")
 MAX_TEXTS = 64 * 1024 * 1024  # bytes that a host's texts may unpack to
 
 
@@ -88,7 +91,7 @@ def runtime_kind(host, shim):
     if record is None or record["kind"] == "missing":
         if shim and "/runtime-rs/" in shim:
             return "rs", "its shim's path names runtime-rs (the file is missing)"
-        if shim and re.search(r"/bin/containerd-shim-kata[\w-]*-v2$", shim):
+        if shim and _GO_SHIM.search(shim):
             return "go", "its shim's path is the Go runtime's (the file is missing)"
         return None, "no shim was found for it"
     if "/runtime-rs/" in record["real_path"]:
@@ -99,7 +102,7 @@ def runtime_kind(host, shim):
             return kind, "its shim says: %s" % version
     if record["kind"] != "script":
         return "go", "its shim is %s, not below runtime-rs/" % record["real_path"]
-    if (host.kata["releases"].get(record["prefix"]) or {}).get("version") and re.search(r"/bin/containerd-shim-kata[\w-]*-v2$", record["real_path"]):
+    if (host.kata["releases"].get(record["prefix"]) or {}).get("version") and _GO_SHIM.search(record["real_path"]):
         return "go", "its shim is %s, in the Go runtime's place of an installation" % record["real_path"]
     return None, "%s is a script that starts no shim that could be told" % record["real_path"]
 
@@ -113,7 +116,7 @@ def release_of(host, shim, config):
     known = host.kata["releases"].get(prefix) or {}
     if known.get("version"):
         return known["version"], known["version_source"]
-    match = re.search(r"version:?\s+v?(\d+\.\d+\.\d+[0-9A-Za-z.-]*)", record["version_text"] or "")
+    match = _VERSION.search(record["version_text"] or "")
     return (match.group(1), "%s --version" % record["real_path"]) if match else (None, None)
 
 

@@ -46,6 +46,8 @@ The rules were measured with Kata's own loaders (Go 2.5.2 to 4.1.0, runtime-rs 3
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 import sys
 
@@ -84,14 +86,19 @@ FATAL = frozenset(
 )
 
 
+@functools.lru_cache(maxsize=32)
+def _parsed(text):
+    return tomllib.loads(text)
+
+
 def parse(text, where):
-    """A TOML text as a dictionary.
+    """A TOML text as a dictionary of the caller's own. One host's few texts are asked for again and again (by each runtime's rules), and parsed once.
 
     :arg where: the file it came from, for the message.
     :raises AioError: when it is not TOML.
     """
     try:
-        return tomllib.loads(text)
+        return copy.deepcopy(_parsed(text))
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         words = str(error) or type(error).__name__
         line = re.search(r"line (\d+)", words)

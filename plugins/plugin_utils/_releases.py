@@ -166,12 +166,16 @@ GO_SECTIONS = frozenset(("hypervisor", "agent", "runtime", "factory", "image"))
 GO_HYPERVISORS = frozenset(("qemu", "clh", "firecracker", "acrn", "dragonball", "stratovirt", "remote"))
 
 
+# Compiled here, once: a pattern that a function compiles would be compiled for each host, as each has a new process.
+_RELEASE = re.compile(r"^\s*v?(\d+)\.(\d+)(?:\.(\d+))?(?:[-~]?((?:alpha|beta|rc)[0-9A-Za-z.]*))?(?:[+-][0-9A-Za-z.+-]*)?\s*$")
+
+
 def parse_release(text):
     """``(major, minor, patch, pre-release)`` of ``"3.7.0"``, ``"v3.7.0-rc0"``, ``"3.29.0-alpha1"``, ``"4.1"``; ``None`` when it is not one.
 
     The last member is ``"~"`` for a final release, so that tuples compare as releases do.
     """
-    match = re.match(r"^\s*v?(\d+)\.(\d+)(?:\.(\d+))?(?:[-~]?((?:alpha|beta|rc)[0-9A-Za-z.]*))?(?:[+-][0-9A-Za-z.+-]*)?\s*$", text or "")
+    match = _RELEASE.match(text or "")
     if not match:
         return None
     return int(match.group(1)), int(match.group(2)), int(match.group(3) or 0), match.group(4) or "~"

@@ -11,6 +11,8 @@ import re
 import pytest
 import yaml
 from ansible_collections.kataops.aio.docs import generate
+from ansible_collections.kataops.aio.plugins.action.kata_aio_facts import VARIABLES
+from ansible_collections.kataops.aio.plugins.modules import kata_aio_facts
 from ansible_collections.kataops.aio.plugins.plugin_utils import _discover, _kata_toml
 from ansible_collections.kataops.aio.plugins.plugin_utils._inputs import INPUTS, INTERNAL, problems
 from ansible_collections.kataops.aio.plugins.plugin_utils._releases import QEMU_BUMPS
@@ -32,8 +34,8 @@ def test_rule_ids_are_unique_and_well_formed():
 
 
 def used_variables():
-    """Every kata_aio_* variable that a playbook or a role reads, with the files that do."""
-    used = {}
+    """Every kata_aio_* variable that a playbook, a role or the action of kata_aio_facts reads, with the files that do."""
+    used = {name: {"plugins/action/kata_aio_facts.py"} for name in VARIABLES.values()}
     for path in [*TOP.glob("playbooks/**/*.yml"), *TOP.glob("roles/**/*.yml")]:
         text = path.read_text(encoding="utf-8")
         for name in re.findall(r"(?<![\w.])kata_aio_\w+", re.sub(r"kataops\.aio\.\w+", "", text)):
@@ -42,9 +44,13 @@ def used_variables():
 
 
 def test_every_variable_that_is_used_is_documented():
-    own = {"kata_aio_to_repair", "kata_aio_to_build", "kata_aio_build"}  # groups and a statistic that the playbooks make
+    own = {"kata_aio_to_repair", "kata_aio_to_build"}  # groups that the playbooks make
     unknown = {name: files for name, files in used_variables().items() if name not in INPUTS and name not in INTERNAL and name not in own}
     assert not unknown
+
+
+def test_every_option_that_a_variable_sets_is_one_of_the_module():
+    assert not set(VARIABLES) - set(yaml.safe_load(kata_aio_facts.DOCUMENTATION)["options"])
 
 
 def test_every_documented_variable_is_used():

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import subprocess
 import sys
 
 import pytest
 import yaml
 from ansible_collections.kataops.aio.plugins.callback.progress import Rollout, duration, wanted
+
+TOP = pathlib.Path(__file__).resolve().parents[4]
 
 
 def test_lines_of_a_rollout():
@@ -92,7 +95,8 @@ def lines(folder, stop_at, show):
     (folder / "p.yml").write_text(yaml.safe_dump(PLAYBOOK))
     (folder / "inventory").write_text("".join("h%d ansible_connection=local\n" % number for number in range(1, 7)))
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_") or key == "ANSIBLE_COLLECTIONS_PATH"}
-    environment.update(ANSIBLE_CALLBACKS_ENABLED="kataops.aio.progress", ANSIBLE_HOME=str(folder), ANSIBLE_LOCALHOST_WARNING="false")
+    # The checkout's own configuration has it on
+    environment.update(ANSIBLE_CONFIG=str(TOP / "ansible.cfg"), ANSIBLE_HOME=str(folder), ANSIBLE_LOCALHOST_WARNING="false")
     environment.pop("KATA_AIO_PROGRESS", None)
     if show:
         environment["KATA_AIO_PROGRESS"] = show

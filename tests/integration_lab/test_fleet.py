@@ -1,0 +1,205 @@
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ways to run at scale, on disposable hosts whose fault is repaired by configuration alone: hooks, slices side by side, ansible-pull.
+
+Needs KATAOPS_LAB_QEMUS (a folder with static-both) and the lab's tools.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+EXAMPLES = TOP / "docs" / "examples"
+LAB = TOP / "tests" / "lab" / "lab"
+QEMU = Path(os.environ.get("KATAOPS_LAB_QEMUS", "/nonexistent")) / "static-both"
+HOSTS = ("fleet1", "fleet2", "fleet3")
+CONFIG = "/opt/kata/share/defaults/kata-containers"
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.skipif(not QEMU.exists(), reason="KATAOPS_LAB_QEMUS has not got static-both"),
+]
+
+# The Go runtime needs cache.direct for native AIO; the configuration lost the keys, or never had them. The QEMU is good.
+BREAK = """
+set -e
+cat >/opt/kata/bin/new && chmod 755 /opt/kata/bin/new && mv /opt/kata/bin/new /opt/kata/bin/qemu-system-x86_64
+rm -rf %(config)s/config.d /var/lib/kataops-aio
+sed -i '/^block_device_cache_/d' %(config)s/configuration-qemu.toml
+""" % {"config": CONFIG}
+
+
+def on(host, command, **more):
+    return subprocess.run([LAB, "ssh", host, command], check=True, stdout=subprocess.PIPE, text=True, **more).stdout
+
+
+@pytest.fixture(scope="module")
+def hosts():
+    """The inventory of three hosts that are up."""
+    subprocess.run([LAB, "up", *HOSTS, "--fresh", "--plant", "kata-3.7.0-native"], check=True)
+    try:
+        yield json.loads(subprocess.run([LAB, "inventory", *HOSTS], check=True, stdout=subprocess.PIPE, text=True).stdout)["all"]["hosts"]
+    finally:
+        subprocess.run([LAB, "down", *HOSTS], check=False)
+
+
+@pytest.fixture
+def broken(hosts, tmp_path):
+    """A working folder with the inventory of hosts on which native AIO is asked for and refused."""
+    for host in HOSTS:
+        with QEMU.open("rb") as binary:
+            on(host, BREAK, stdin=binary)
+    # The kernel's switches are the machine's: the default limit is enough for four sandboxes, so that no repair raises it
+    (tmp_path / "inventory.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": {"kata_aio_headroom": 4, "kata_aio_roads": ["configuration"]}}}))
+    return tmp_path
+
+
+def environment(folder, **more):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_") or name == "ANSIBLE_COLLECTIONS_PATH"}
+    path = "%s%s%s" % (Path(sys.executable).parent, os.pathsep, os.environ["PATH"])
+    return {**kept, "PATH": path, "ANSIBLE_HOME": str(folder), "ANSIBLE_PIPELINING": "1", "CI": "1", **more}
+
+
+def playbook(folder, name, *arguments, **more):
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", "inventory.json", "kataops.aio." + name, *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment(folder, **more), capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr
+    return done.stdout
+
+
+# --- hooks ---
+
+KUBECTL = """#!%(python)s
+import json, os, sys
+state_file, log = os.environ["NODES"], os.environ["KUBECTL_LOG"]
+words = sys.argv[1:]
+nodes = json.load(open(state_file))
+with open(log, "a") as stream:
+    stream.write(" ".join(words) + "\\n")
+verb = words[0]
+if verb == "get":
+    print(json.dumps(nodes[words[2]]))
+elif verb in ("cordon", "uncordon"):
+    nodes[words[1]]["spec"]["unschedulable"] = verb == "cordon"
+elif verb == "annotate":
+    notes = nodes[words[2]]["metadata"].setdefault("annotations", {})
+    if words[3].endswith("-"):
+        del notes[words[3][:-1]]
+    else:
+        key, value = words[3].split("=")
+        notes[key] = value
+elif verb == "wait":
+    if nodes[words[-1].split("/")[1]]["spec"].get("unschedulable") and words[-1] != "node/node-fleet3":
+        sys.exit("still cordoned")
+else:
+    sys.exit("unknown verb")
+json.dump(nodes, open(state_file, "w"))
+"""
+
+
+def test_hooks_run_in_order_and_a_node_is_uncordoned_again(broken):
+    """kubectl is a stand-in that keeps the nodes' state in a file and notes each call."""
+    (broken / "bin").mkdir()
+    (broken / "bin" / "kubectl").write_text(KUBECTL % {"python": sys.executable})
+    (broken / "bin" / "kubectl").chmod(0o755)
+    nodes = {"node-" + host: {"metadata": {}, "spec": {}} for host in HOSTS}
+    nodes["node-fleet3"]["spec"]["unschedulable"] = True  # by somebody else
+    (broken / "nodes.json").write_text(json.dumps(nodes))
+    mark = "- ansible.builtin.command: {argv: [kubectl, get, node, node-fleet1, %s]}\n  delegate_to: localhost\n  become: false\n  changed_when: false\n"
+    (broken / "before_wave.yml").write_text(mark % "before-wave")
+    hooks = {
+        "kube_node": "node-{{ inventory_hostname }}",
+        "kata_aio_waves": [1, 2],
+        "kata_aio_before_wave": [str(broken / "before_wave.yml")],
+        "kata_aio_before_host": [str(EXAMPLES / "hooks" / "cordon.yml")],
+        "kata_aio_after_host": [str(EXAMPLES / "hooks" / "uncordon.yml")],
+        "kata_aio_after_wave": [str(EXAMPLES / "hooks" / "ready.yml")],
+    }
+    more = {"NODES": str(broken / "nodes.json"), "KUBECTL_LOG": str(broken / "log")}
+    # One host at a time on the controller, so that the stand-in's file has one writer
+    more["PATH"] = "%s%s%s" % (broken / "bin", os.pathsep, environment(broken)["PATH"])
+    text = playbook(broken, "remediate", "-f", "1", "-e", json.dumps(hooks), **more)
+    calls = (broken / "log").read_text().splitlines()
+    first_wave = [
+        "get node node-fleet1 before-wave",
+        "get node node-fleet1 --output=json",
+        "annotate node node-fleet1 kataops.aio/cordoned=true",
+        "cordon node-fleet1",
+        "get node node-fleet1 --output=json",
+        "uncordon node-fleet1",
+        "annotate node node-fleet1 kataops.aio/cordoned-",
+        "wait --for=condition=Ready --timeout=120s node/node-fleet1",
+    ]
+    assert calls[: len(first_wave)] == first_wave, "\n".join(calls)
+    second_wave = calls[len(first_wave) :]
+    assert second_wave[0] == "get node node-fleet1 before-wave"
+    assert [call for call in second_wave[1:] if "fleet2" in call] == [call.replace("fleet1", "fleet2") for call in first_wave[1:]]
+    # The node that somebody else had cordoned is looked at, and left as it was
+    assert [call.split()[0] for call in second_wave[1:] if "fleet3" in call] == ["get", "get", "wait"]
+    assert second_wave[-2:] == ["wait --for=condition=Ready --timeout=120s node/node-%s" % host for host in ("fleet2", "fleet3")]
+    after = json.loads((broken / "nodes.json").read_text())
+    assert [after["node-" + host]["spec"].get("unschedulable") for host in HOSTS] == [False, False, True]
+    assert text.index("TASK [cordon | Cordon the node]") < text.index("TASK [switch | ") < text.index("TASK [uncordon | Uncordon")
+
+
+# --- slices ---
+
+
+def test_slices_side_by_side(broken):
+    pytest.importorskip("ansible_runner")
+    command = [sys.executable, EXAMPLES / "slices.py", "-i", "inventory.json", "--slices", "2", "--work", "work", "kataops.aio.remediate"]
+    done = subprocess.run(command, cwd=broken, env=environment(broken), capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["hosts"] for one in told] == [["fleet1", "fleet3"], ["fleet2"]]
+    assert [one["verdicts"]["ok"] for one in told] == [2, 1]
+    for number, hosts in ((1, 2), (2, 1)):
+        report = json.loads((broken / "work" / ("slice-%d" % number) / "report" / "kata-aio-report.json").read_text())
+        assert report["totals"]["outcomes"]["repaired"] == hosts
+    # Side by side: each had started before the other ended
+    spans = []
+    for number in (1, 2):
+        [folder] = (broken / "work" / ("slice-%d" % number) / "artifacts").iterdir()
+        events = sorted(json.loads(path.read_text())["created"] for path in (folder / "job_events").glob("*.json"))
+        spans.append((events[0], events[-1]))
+    assert spans[0][0] < spans[1][1] and spans[1][0] < spans[0][1]
+
+
+# --- ansible-pull ---
+
+
+def test_a_host_pulls_and_repairs_itself(tmp_path):
+    """A host with its distribution's git and ansible-core clones a repository that holds the collection and a wrapper, and repairs itself."""
+    host = "fleet-pull"
+    repository = tmp_path / "fleet"
+    shutil.copytree(EXAMPLES / "pull", repository)
+    collection = repository / "collections" / "ansible_collections" / "kataops" / "aio"
+    collection.mkdir(parents=True)
+    for name in ("galaxy.yml", "meta", "playbooks", "plugins", "roles"):
+        source = TOP / name
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, collection / name)
+    git = ["git", "-c", "user.name=ops", "-c", "user.email=ops@host.example", "-C", str(repository)]
+    for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "Kata AIO"]):
+        subprocess.run([*git, *words], check=True)
+    archive = subprocess.run(["tar", "-C", tmp_path, "--owner=0", "--group=0", "-c", "fleet"], check=True, stdout=subprocess.PIPE).stdout
+    # Debian 13: the first whose ansible-core is new enough
+    subprocess.run([LAB, "up", host, "--fresh", "--suite", "trixie", "--plant", "kata-3.7.0-native"], check=True)
+    try:
+        with QEMU.open("rb") as binary:
+            on(host, BREAK, stdin=binary)
+        subprocess.run([LAB, "ssh", host, "tar -x -C /srv"], input=archive, check=True)
+        on(host, "apt-get -qq update && apt-get -qq install -y --no-install-recommends git ansible-core python3-tomlkit python3-jmespath >/dev/null")
+        pull = "ansible-pull -U file:///srv/fleet -C main -i hosts pull.yml -e kata_aio_headroom=4 -e '{kata_aio_roads: [configuration]}' 2>&1"
+        first, second = on(host, pull), on(host, pull)
+    finally:
+        subprocess.run([LAB, "down", host], check=False)
+    assert "1 repaired" in first, first
+    assert "1 nothing to do" in second and "changed=0" in second.rsplit("PLAY RECAP", 1)[1], second
