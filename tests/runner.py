@@ -34,8 +34,9 @@ TREE = cache() / f"tree-{digest(str(CHECKOUT))}"
 COPY = TREE / "ansible_collections" / "kataops" / "aio"
 # A file of this name beside a molecule.yml names the versions of ansible-core (oldest, default, newest) that the scenario runs on
 CORES = "cores"
-# Builds QEMU several times over (half an hour): only when it is named
-ON_REQUEST = "lab/builds"
+# Only when they are named: the first builds QEMU several times over (half an hour), the second kills 20 rollouts
+BUILDS = "lab/builds"
+ON_REQUEST = (BUILDS, "molecule/rollout_killed")
 BUILD_TESTS = "tests/integration_lab/test_qemu_build.py"
 TAIL = 40
 started = time.monotonic()
@@ -225,7 +226,7 @@ def lab_steps():
     return [
         Step("lab/qemus", [LAB / "lab", "qemu"], show=r"lab: |\[\d+/\d+\]"),
         pytest_step("lab/tests", VENV, ["tests/integration_lab", f"--ignore={BUILD_TESTS}"], environment=qemus),
-        pytest_step(ON_REQUEST, VENV, [BUILD_TESTS], environment=qemus),
+        pytest_step(BUILDS, VENV, [BUILD_TESTS], environment=qemus),
     ]
 
 
@@ -371,10 +372,10 @@ def main():
     if unknown:
         parser.error(f"no such tests: {', '.join(unknown)}; known: {', '.join(step.name for step in steps)}")
     if not wanted:
-        steps = [step for step in steps if step.name != ON_REQUEST or asked.list]
+        steps = [step for step in steps if step.name not in ON_REQUEST or asked.list]
     else:
         steps = [step for step in steps if any(step.name == name or step.name.startswith(f"{name}/") for name in wanted)]
-        if any(step.name in ("lab/tests", ON_REQUEST) for step in steps) and not any(step.name == "lab/qemus" for step in steps):
+        if any(step.name in ("lab/tests", BUILDS) for step in steps) and not any(step.name == "lab/qemus" for step in steps):
             steps = [*[step for step in lab_steps() if step.name == "lab/qemus"], *steps]
     if asked.list:
         print("\n".join(step.name for step in steps))
