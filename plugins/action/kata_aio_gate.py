@@ -14,13 +14,13 @@ from ansible_collections.kataops.aio.plugins.plugin_utils._gate import verdict
 
 class ActionModule(ActionBase):
     _requires_connection = False
-    _VALID_ARGS = frozenset(("budget",))
+    _VALID_ARGS = frozenset(("budget", "hosts"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
         variables = task_vars or {}
         hostvars = variables["hostvars"]
-        hosts = list(variables["ansible_play_hosts_all"])
+        hosts = list(self._task.args.get("hosts") or variables["ansible_play_hosts_all"])
         outcomes = {}
         for host in hosts:
             record = hostvars.raw_get(host).get("kata_aio_outcome")

@@ -9,7 +9,7 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kataops.aio.plugins.plugin_utils._rollout import rollout
+from ansible_collections.kataops.aio.plugins.plugin_utils._rollout import CONTROLLER, rollout
 
 DEFAULT_WAVES = ["1", "10%", "50%", "100%"]
 
@@ -34,7 +34,13 @@ class ActionModule(ActionBase):
         if not any(builders.values()):  # it may also be a variable of the play, which no host knows of
             builders = dict.fromkeys(builders, self._task.args.get("builder"))
         lost = [host for host in variables["ansible_play_hosts_all"] if host not in plans]
-        made = rollout(plans, waves, builders, lost)
+        controller = CONTROLLER not in variables["ansible_play_hosts_all"] and _within(CONTROLLER, variables.get("ansible_limit"))
+        made = rollout(plans, waves, builders, lost, controller)
         for line in made["summary"]:
             Display().display(line)
         return dict(made, changed=False)
+
+
+def _within(host: str, limit: str | None) -> bool:
+    """Whether the run may have this host in a play; a limit has to name it."""
+    return limit is None or host in limit.replace(":", ",").split(",")

@@ -130,6 +130,16 @@ class Rollout:
         )
 
 
+def counted(hosts, serial, worked_on=None):
+    """How many hosts each wave has, without those who only stand in: of these are not C(worked_on), where that is known."""
+    sizes, start = [], 0
+    wanted = set(hosts if worked_on is None else worked_on)
+    for size in wave_sizes(serial, len(hosts)):
+        sizes.append(sum(host in wanted for host in hosts[start : start + size]))
+        start += size
+    return sizes
+
+
 def hosts_text(count):
     return "%d host%s" % (count, "" if count == 1 else "s")
 
@@ -175,10 +185,11 @@ class CallbackModule(CallbackBase):
             self._play = play._uuid
             if not play.serial:
                 return
-            hosts = play.get_variable_manager().get_vars(play=play, include_hostvars=False)["ansible_play_hosts_all"]
-            if not hosts:
+            variables = play.get_variable_manager().get_vars(play=play, include_hostvars=False)
+            sizes = counted(variables["ansible_play_hosts_all"], play.serial, variables["groups"].get("kata_aio_to_repair"))
+            if not sizes:
                 return
-            self._rollout = Rollout(wave_sizes(play.serial, len(hosts)), context.CLIARGS.get("forks") or 1, now)
+            self._rollout = Rollout(sizes, context.CLIARGS.get("forks") or 1, now)
             self._rollout.start_wave(now)
         self._say(self._rollout.start_line())
 

@@ -10,7 +10,7 @@ module: kata_aio_gate
 short_description: Stops a rollout when its failure budget is spent
 version_added: 0.1.0
 description:
-  - Counts the hosts of the play that failed, were rolled back, were unreachable or got lost, over all waves so far, and fails when there are more than
+  - Counts the hosts that failed, were rolled back, were unreachable or got lost, over all waves so far, and fails when there are more than
     the budget allows. Use it as the last task of a wave, with C(run_once=true) and C(any_errors_fatal=true) on the task.
   - A host's outcome is its variable C(kata_aio_outcome) (a dictionary with C(outcome), C(phase_reached) and C(error)). A host without one that Ansible
     no longer has in the play counts as lost.
@@ -23,9 +23,13 @@ extends_documentation_fragment:
   - kataops.aio.attributes.info_module
 options:
   budget:
-    description: How many hosts may be lost, as a number, or as a percentage of the play's hosts (rounded down).
+    description: How many hosts may be lost, as a number, or as a percentage of O(hosts) (rounded down).
     type: str
     default: "0"
+  hosts:
+    description: The hosts of the rollout. By default those of the play.
+    type: list
+    elements: str
 """
 
 EXAMPLES = r"""

@@ -69,6 +69,20 @@ wave_of:
   description: The number of its wave, from 1 on, for each host of RV(repair).
   returned: always
   type: dict
+stand_ins:
+  description:
+    - Who stands in for the hosts of a wave when all of them become unreachable. Without anybody left in a wave ansible-core ends the run, with neither gate
+      nor report. Nothing is done to a stand-in.
+    - The controller (C(localhost)) in the first wave, unless it is a host of the play, or C(--limit) leaves it out; in the next ones hosts that need nothing or
+      cannot be repaired, as many as there are.
+  returned: always
+  type: list
+  elements: str
+batches:
+  description: The hosts of each wave, with its stand-in last.
+  returned: always
+  type: list
+  elements: list
 builds:
   description: The QEMUs that have to be made for the fleet, or may have to be.
   returned: always

@@ -50,7 +50,7 @@ INPUTS: dict[str, Input] = {
     "kata_aio_containerd_configs": Input("list", "Further containerd or CRI-O configuration files of unusual installations.", "[]"),
     "kata_aio_timeout": Input("int", "Seconds that one QEMU binary may take to answer a probe.", "10"),
     "kata_aio_task_timeout": Input("int", "Seconds that a task may take on a host that is changed; it fails then. (Looking at a host: 600.)", "600"),
-    "kata_aio_waves": Input("list", "Sizes of the waves; an extra variable (Ansible's serial does not see the inventory's).", "[1, 10%, 50%, 100%]"),
+    "kata_aio_waves": Input("list", "Sizes of the waves, as Ansible's serial has them.", "[1, 10%, 50%, 100%]"),
     "kata_aio_failure_budget": Input("count", "How many hosts may fail, be taken back or get lost before the rollout stops.", "0"),
     "kata_aio_soak": Input("int", "Seconds to wait after each wave before its health check.", "0"),
     "kata_aio_before_host": Input("list", "Task files to run before a host is changed.", "[]"),
@@ -74,6 +74,7 @@ INTERNAL = (
     "kata_aio_outcome",
     "kata_aio_proof",
     "kata_aio_rollout",
+    "kata_aio_wave_hosts",
     "kata_aio_way",
     "kata_aio_ways",
 )

@@ -10,6 +10,9 @@ import typing as t
 
 Data = t.Dict[str, t.Any]
 
+#: Ansible's name for the controller.
+CONTROLLER = "localhost"
+
 #: So many hosts without a way out are named in the summary.
 NAMED = 10
 
@@ -36,17 +39,24 @@ def wave_sizes(waves: t.Sequence[str], total: int) -> list[int]:
     return sizes
 
 
-def rollout(plans: t.Mapping[str, Data], waves: t.Sequence[str], builders: t.Mapping[str, str | None], lost: t.Sequence[str] = ()) -> Data:
+def rollout(
+    plans: t.Mapping[str, Data], waves: t.Sequence[str], builders: t.Mapping[str, str | None], lost: t.Sequence[str] = (), controller: bool = True
+) -> Data:
     """What the fleet is going to do. See the module's documentation for the shape.
 
     :arg plans: of the hosts that were observed, in the order of the play. :arg lost: the hosts that could not be observed.
-    :arg builders: the builder that the user named for a host, if any.
+    :arg builders: the builder that the user named for a host, if any. :arg controller: it may stand in for a wave (it is no host of the play, and no
+    limit leaves it out).
     """
     repair = [host for host, plan in plans.items() if plan["needed"] and plan["road"] != "impossible"]
     impossible = [{"host": host, "reasons": plan["reasons"]} for host, plan in plans.items() if plan["road"] == "impossible"]
     sizes = wave_sizes(waves, len(repair))
     builds = _builds({host: plans[host] for host in repair}, builders)
     of_waves = [number for number, size in enumerate(sizes, 1) for _host in range(size)]
+    # ansible-core ends a run, with neither gate nor report, when every host of a batch has become unreachable (PlaybookExecutor.run, seen from 2.16 to
+    # 2.21). So each wave gets, last, somebody that nothing is done to: the controller, then the hosts that are left alone anyway, as far as they go.
+    spare = [host for host in plans if host not in set(repair)]
+    stand_ins = (([CONTROLLER] if controller else []) + spare)[: len(sizes)]
     return {
         "fleet": [*plans, *lost],
         "lost": list(lost),
@@ -54,9 +64,19 @@ def rollout(plans: t.Mapping[str, Data], waves: t.Sequence[str], builders: t.Map
         "impossible": impossible,
         "waves": sizes,
         "wave_of": dict(zip(repair, of_waves)),
+        "stand_ins": stand_ins,
+        "batches": _batches(repair, sizes, stand_ins),
         "builds": builds,
         "summary": _summary(plans, repair, impossible, sizes, builds) + _summary_of_lost(lost),
     }
+
+
+def _batches(repair: list[str], sizes: list[int], stand_ins: list[str]) -> list[list[str]]:
+    batches, start = [], 0
+    for number, size in enumerate(sizes):
+        batches.append(repair[start : start + size] + stand_ins[number : number + 1])
+        start += size
+    return batches
 
 
 def _summary_of_lost(lost: t.Sequence[str]) -> list[str]:

@@ -39,3 +39,23 @@ def test_builders(of_hosts, of_the_play, expected):
     action._task.async_val, action._task.args = 0, {"builder": of_the_play} if of_the_play else {}
     made = action.run(task_vars={"hostvars": hostvars, "ansible_play_hosts": list(hosts), "ansible_play_hosts_all": list(hosts)})
     assert {build["build"]: build["builder"] for build in made["builds"]} == expected
+
+
+@pytest.mark.parametrize(
+    "limit, all_hosts, expected",
+    [
+        (None, ["x1"], ["localhost"]),
+        ("x1", ["x1"], []),
+        ("x1,localhost", ["x1"], ["localhost"]),
+        ("x1:localhost", ["x1"], ["localhost"]),
+        (None, ["x1", "localhost"], []),
+    ],
+)
+def test_the_controller_stands_in_where_ansible_lets_it(limit, all_hosts, expected):
+    action = ActionModule(*[mock.MagicMock()] * 6)
+    action._task.async_val, action._task.args = 0, {}
+    variables = {"hostvars": HostVars({"x1": {"ansible_facts": facts("x1", "x86_64")}, "localhost": {}})}
+    variables.update(ansible_play_hosts=["x1"], ansible_play_hosts_all=all_hosts)
+    if limit:
+        variables["ansible_limit"] = limit
+    assert action.run(task_vars=variables)["stand_ins"] == expected

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 import yaml
-from ansible_collections.kataops.aio.plugins.callback.progress import Rollout, duration, wanted
+from ansible_collections.kataops.aio.plugins.callback.progress import Rollout, counted, duration, wanted
 
 TOP = pathlib.Path(__file__).resolve().parents[4]
 
@@ -39,6 +39,13 @@ def test_a_rollout_that_stops():
     rollout.note("h1", "failed")
     rollout.end_wave(30)
     assert rollout.end_line(30) == "stopped after wave 1 of 3: 1/100 hosts, 1 failed, 99 not reached, took 30 s"
+
+
+def test_who_stands_in_for_a_wave_is_not_counted():
+    hosts = ["h1", "localhost", "h2", "h3", "healthy"]
+    assert counted(hosts, [2, 3], ["h1", "h2", "h3"]) == [1, 2]
+    assert counted(hosts, [2, "100%"]) == [2, 3]
+    assert counted([], [2, 3], []) == []
 
 
 def test_the_last_word_of_a_host_counts():

@@ -55,6 +55,27 @@ def test_rollout_sorts_the_hosts():
     assert made["summary"][0] == "Plan: 5 host(s) observed, 1 need nothing, 3 to repair, 1 without a way."
 
 
+@pytest.mark.parametrize(
+    "controller, expected",
+    [
+        (True, [["a", "localhost"], ["c", "b"], ["e", "d"], ["f"]]),
+        (False, [["a", "b"], ["c", "d"], ["e"], ["f"]]),
+    ],
+)
+def test_each_wave_has_a_stand_in_as_far_as_there_are_any(controller, expected):
+    plans = {name: plan("configuration") for name in "acef"}
+    plans["b"], plans["d"] = plan("none", False), plan("impossible")
+    made = rollout(plans, ["1"], {}, ["lost"], controller)
+    assert made["batches"] == expected
+    assert made["stand_ins"] == [batch[1] for batch in expected if len(batch) > 1]
+    assert made["waves"] == [1, 1, 1, 1]
+
+
+def test_a_healthy_fleet_has_no_waves():
+    made = rollout({"a": plan("none", False)}, ["1"], {})
+    assert (made["batches"], made["stand_ins"]) == ([], [])
+
+
 def test_a_named_builder_builds_and_nothing_is_built_for_nothing():
     assert who_builds(rollout({"a": plan("rebuild")}, ["1"], {"a": "builder"})) == {"rebuild-x86_64": ("builder", True)}
     assert rollout({"a": plan("configuration")}, ["1"], {"a": "builder"})["builds"] == []
