@@ -328,8 +328,10 @@ class Build:
         """The finished binary's own answers against what was asked for: ``{engines: {name: outcome}, compiled: [names], version, problems}``.
 
         Each engine is tried by starting the binary; one that the builder's kernel refuses counts as built in, since QEMU said so itself. Of a binary
-        that others built, engines beyond those asked for are welcome.
+        that others built, engines beyond those asked for are welcome. What is packed has been checked; its tree may have been cleaned away.
         """
+        if self._read("artifact.json"):
+            return json.loads(self._read("checked.json"))
         inputs = json.loads(self._read("inputs.json") or "null")
         if self._state()[0] != "succeeded" or inputs is None:
             raise AioError("there is no finished build to check", where=self.folder, remedy="run the build again")

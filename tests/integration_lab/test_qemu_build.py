@@ -217,7 +217,8 @@ def test_a_commit_of_a_git_repository(role, tarball, tmp_path):
 
 def test_a_wrong_signature_stops_before_the_build(role, tarball, signed, tmp_path):
     forged = tmp_path / "forged"
-    forged.write_bytes(Path(signed["qemu_build_tarball_signature"]).read_bytes()[:-1] + b"\0")
+    signature = Path(signed["qemu_build_tarball_signature"]).read_bytes()
+    forged.write_bytes(signature[:-1] + bytes([signature[-1] ^ 1]))
     variables = {**tarball, **signed, "qemu_build_tarball_signature": str(forged), "qemu_build_artifacts_dir": str(tmp_path / "artifacts")}
     code, output, _unused = role(variables)
     assert code != 0

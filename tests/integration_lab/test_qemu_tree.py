@@ -19,6 +19,7 @@ import pytest
 from ansible_collections.kataops.aio.plugins.module_utils import _builder, _manifest, _recipe, _tree, _tree_use
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.module_utils._qemu import observe_qemus
+from release_tarball import kata_static
 
 FOLDER = Path(os.environ.get("KATAOPS_LAB_QEMUS", "/nonexistent"))
 NEEDED = ("static-none", "static-both", "firmware")
@@ -100,28 +101,11 @@ def test_a_tree_is_in_use_while_its_qemu_runs(installed):
     assert _tree_use.by_processes(installed["folder"]) == []
 
 
-def kata_static(tmp_path, variant, compress):
-    """A tarball in the layout of Kata's releases, with more in it than is taken."""
-    root = tmp_path / "root" / "opt" / "kata"
-    (root / "bin").mkdir(parents=True)
-    shutil.copy(FOLDER / variant, root / "bin" / BINARY)
-    (root / "bin" / "containerd-shim-kata-v2").write_text("not taken", encoding="ascii")
-    data = root / "share" / "kata-qemu" / "qemu"
-    shutil.copytree(FOLDER / "firmware", data)
-    (root / "VERSION").write_text("3.8.0\n", encoding="ascii")
-    plain = tmp_path / "kata-static.tar"
-    with tarfile.open(plain, "w") as archive:
-        archive.add(tmp_path / "root" / "opt", "./opt")
-    subprocess.run([*compress, str(plain)], check=True)
-    (path,) = tmp_path.glob("kata-static.tar.*")
-    return path
-
-
 @pytest.mark.parametrize("compress", [["xz", "-0"], ["zstd", "-q", "--rm"]], ids=["xz", "zst"])
 def test_the_qemu_of_a_kata_release_becomes_a_tree(tmp_path, compress):
     if not shutil.which(compress[0]):
         pytest.skip("no %s here" % compress[0])
-    inputs, build = start(tmp_path, kata_static(tmp_path, "static-both", compress), ["native"])
+    inputs, build = start(tmp_path, kata_static(tmp_path, FOLDER, "static-both", compress), ["native"])
     status = build.status(wait=120)
     assert status["state"] == "succeeded", status["log_tail"]
     checked = build.check()
@@ -138,6 +122,10 @@ def test_the_qemu_of_a_kata_release_becomes_a_tree(tmp_path, compress):
     found = observe_qemus([made["binary"]], storage_path="/var/tmp", timeout=60)[0]
     assert (found["status"], found["kind"], found["engines"]["native"]["compiled"]) == ("answered", "script", True)
     assert _builder.start_machine(made["binary"], ARCH) == []
+    # Another controller asks for it after the tree was cleaned away: it gets the same archive, and nothing is made again.
+    assert build.clean() is True
+    assert build.start(inputs, str(tmp_path / "cache"), 300)["state"] == "succeeded"
+    assert (build.check(), build.pack()) == (checked, packed)
 
 
 def start(tmp_path, path, engines, sha256=None):
@@ -151,7 +139,7 @@ def start(tmp_path, path, engines, sha256=None):
 
 
 def test_a_kata_release_without_libaio_becomes_no_artifact(tmp_path):
-    _inputs, build = start(tmp_path, kata_static(tmp_path, "static-none", ["xz", "-0"]), ["native"])
+    _inputs, build = start(tmp_path, kata_static(tmp_path, FOLDER, "static-none", ["xz", "-0"]), ["native"])
     assert build.status(wait=120)["state"] == "succeeded"
     (problem,) = [words for words in build.check()["problems"] if "native" in words]
     assert "native was asked for, and is not built in" in problem
@@ -161,7 +149,7 @@ def test_a_kata_release_without_libaio_becomes_no_artifact(tmp_path):
 
 @pytest.mark.parametrize("harm", ["checksum", "truncated", "without qemu"])
 def test_a_bad_kata_release_is_told(tmp_path, harm):
-    path = kata_static(tmp_path, "static-none", ["xz", "-0"])
+    path = kata_static(tmp_path, FOLDER, "static-none", ["xz", "-0"])
     if harm == "truncated":
         path.write_bytes(path.read_bytes()[:-1000])
     elif harm == "without qemu":
