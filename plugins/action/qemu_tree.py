@@ -59,18 +59,18 @@ class ActionModule(ActionBase):
         there = self._module(dict(options, state="queried"), task_vars)
         if there.get("failed") or there["whole"]:
             there.pop("whole", None)
-            return dict(there, repaired=there.pop("problems", []))
+            return dict(there, repaired=there.pop("problems", []), bytes_sent=0)
         if self._task.check_mode:
             binary = os.path.join(there["folder"], manifest["binary"])
             trees = {"before": "", "after": "%s\n" % manifest["id"], "before_header": there["folder"], "after_header": there["folder"]}
             result = {"changed": True, "id": manifest["id"], "folder": there["folder"], "binary": binary, "repaired": []}
-            result["manifest"] = _manifest.head(manifest)
+            result.update(manifest=_manifest.head(manifest), bytes_sent=0)
             return dict(result, diff=trees) if self._task.diff else result
         remote = self._connection._shell.join_path(self._remote_folder(), "artifact.tar")
         self._transfer_file(path, remote)
         self._fixup_perms2((self._connection._shell.tmpdir, remote))
         sha256 = _manifest.file_sha256(path)
-        result = self._module(dict(options, archive=remote, sha256=sha256), task_vars)
+        result = dict(self._module(dict(options, archive=remote, sha256=sha256), task_vars), bytes_sent=os.path.getsize(path))
         if result.get("failed") and isinstance(result.get("msg"), str):
             result["msg"] = result["msg"].replace(remote, path)  # by the name that the user knows
         return result

@@ -60,7 +60,7 @@ MARKS = {
     "io_uring_present_10_2": b"aio=io_uring was specified, but is not available",
     "qemu": b"QEMU emulator version",
 }
-_VERSION = re.compile(rb"QEMU emulator version (\d{1,3}\.\d{1,3}\.\d{1,3})(?: \(([^)\x00-\x1f]{1,200})\))?")
+_VERSION = rb"QEMU emulator version (\d{1,3}\.\d{1,3}\.\d{1,3})(?: \(([^)\x00-\x1f]{1,200})\))?"
 # The longest text that _VERSION matches is shorter; so much of a chunk is seen again with the next one.
 _LONGEST = 256
 _OVERLAP = 2 * _LONGEST
@@ -182,7 +182,7 @@ def find_marks(stream):
             marks.add(name)
             del wanted[name]
         if version is None and "qemu" in marks:
-            match = _VERSION.search(data)
+            match = re.search(_VERSION, data)
             # A text at the end of the chunk may go on in the next one.
             if match and (not read or match.start() + _LONGEST <= len(data)):
                 version = match.group(1).decode("ascii")

@@ -119,9 +119,7 @@ _ANSWERS = (
         "the host_device driver takes no regular file",
     ),
 )
-_ANSWERS = tuple((row[0], re.compile(row[1])) + row[2:] for row in _ANSWERS)
-
-_FALL_BACK = re.compile(r"^.*falling back to thread pool.*$", re.MULTILINE)
+_FALL_BACK = r"(?m)^.*falling back to thread pool.*$"
 
 
 def meaning_of(engine, words):
@@ -132,14 +130,14 @@ def meaning_of(engine, words):
     :returns: :class:`Meaning`; ``unknown``/``other`` with QEMU's words as reason where the text is not known.
     """
     for row in _ANSWERS:
-        if row[0] in (None, engine) and row[1].search(words):
+        if row[0] in (None, engine) and re.search(row[1], words):
             return Meaning(*row[2:])
     return Meaning("unknown", "other", None, None, "QEMU refused with words that are not known: %s" % words[:500])
 
 
 def fall_back_words(stderr, engine):
     """The lines of QEMU's stderr that admit a fall-back from this engine to threads (QEMU 9.0 to 10.1), joined; None where there is none."""
-    lines = [line.strip()[:500] for line in _FALL_BACK.findall(stderr) if ("io_uring" if engine == "io_uring" else "AIO") in line]
+    lines = [line.strip()[:500] for line in re.findall(_FALL_BACK, stderr) if ("io_uring" if engine == "io_uring" else "AIO") in line]
     return "; ".join(lines) or None
 
 

@@ -197,9 +197,7 @@ class Tree:
                 found = [posixpath.normpath(posixpath.join(folder, part)) for folder in found]
             elif any(char in part for char in "*?["):
                 wanted = part.replace("[^", "[!")
-                found = [
-                    posixpath.join(folder, name) for folder in found for name in self.names(folder)[0] or [] if fnmatch.fnmatchcase(name, wanted)
-                ]
+                found = [posixpath.join(folder, name) for folder in found for name in fnmatch.filter(self.names(folder)[0] or [], wanted)]
             else:
                 found = [posixpath.join(folder, part) for folder in found if self.lstat(posixpath.join(folder, part))[0] is not None]
             if len(found) > MAX_ENTRIES:

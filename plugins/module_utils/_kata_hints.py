@@ -21,8 +21,8 @@ _QUOTE = re.compile("[\"']")
 _HEADER = re.compile(r"^[ \t]*\[{1,2}([^\[\]]*)\]")
 _PATH_KEY = re.compile(r"""(?ix) (?:^|[{,.\s]) ["']?path["']? \s* = \s* (?: "((?:[^"\\\n]|\\.)*)" | '([^'\n]*)' )""")
 _SHIM_TYPE = re.compile(r"io\.containerd\.(kata[A-Za-z0-9_.-]{0,128}?)\.v2\b")
-_CONF_FILE = re.compile(r"""(?:^|[\s;&(])KATA_CONF_FILE=(?:"([^"\n]*)"|'([^'\n]*)'|([^\s;&|"']+))""")
-_SHELL_BREAK = re.compile(r"""[\s"';&|()=]+""")
+_CONF_FILE = r"""(?:^|[\s;&(])KATA_CONF_FILE=(?:"([^"\n]*)"|'([^'\n]*)'|([^\s;&|"']+))"""
+_SHELL_BREAK = r"""[\s"';&|()=]+"""
 _KATA = re.compile(r"(?im)^[ \t]*(?:\[{1,2}[ \t]*)?[\"']?hypervisor\b")
 
 
@@ -107,14 +107,14 @@ def wrapper(text):
     for line in text.split("\n"):
         if line.lstrip().startswith("#"):
             continue
-        for match in _CONF_FILE.finditer(line):
+        for match in re.finditer(_CONF_FILE, line):
             value = next(group for group in match.groups() if group is not None)
             if "$" in value or "`" in value or not value.startswith("/"):
                 result["reason"] = "KATA_CONF_FILE is set to %r, which only the shell can tell" % value
             else:
                 result["kata_conf_file"] = value
                 result["reason"] = None
-        for word in _SHELL_BREAK.split(line):
+        for word in re.split(_SHELL_BREAK, line):
             if word.startswith("/") and "containerd-shim" in word:
                 result["target"] = word
     return result

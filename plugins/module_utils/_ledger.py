@@ -58,7 +58,7 @@ PENDING = ("prepared", "committed")
 STATES = PENDING + ("done", "taken_back")
 LOCK_SECONDS = 60
 KEEP_ENTRIES = 50
-ENTRY_NAME = re.compile(r"^(\d{8})\.(%s)\.json$" % "|".join(STATES))
+ENTRY_NAME = r"^(\d{8})\.(%s)\.json$" % "|".join(STATES)
 TEMPORARY = ".tmp"
 
 
@@ -152,7 +152,7 @@ class Ledger:
             return []
         by_seq = {}
         for name in names:
-            match = ENTRY_NAME.match(name)
+            match = re.match(ENTRY_NAME, name)
             if not match:
                 continue
             path = os.path.join(self.entries_folder, name)

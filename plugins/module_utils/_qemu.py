@@ -33,7 +33,7 @@ ARGUMENTS = (
 # What does not depend on any answer is asked before QEMU is up.
 _FIRST_REQUESTS = (("query-target", None), ("query-machines", None)) + tuple(("qom-list-properties", {"typename": name}) for name in OBJECTS)
 _NODE = "kataops-aio-probe"
-_CANNOT_OPEN = re.compile(r"Could not open '/proc/self/fd/\d+': (?:No such file or directory|Permission denied|Bad file descriptor)")
+_CANNOT_OPEN = r"Could not open '/proc/self/fd/\d+': (?:No such file or directory|Permission denied|Bad file descriptor)"
 
 
 def observe_qemus(paths, storage_path=None, timeout=10, run=True):
@@ -300,7 +300,7 @@ class _Observation:
             buffered = _of(False, self._round(found, [(engine, False, False) for engine in _ORDER], first))
         else:
             direct, buffered = self._direct(found, first)
-            if any(not added.ok and _CANNOT_OPEN.search(added.words) for added in direct.values()):
+            if any(not added.ok and re.search(_CANNOT_OPEN, added.words) for added in direct.values()):
                 self.image.give_name()
                 direct, buffered = self._direct(found, [])
             for engine, added in direct.items():

@@ -9,17 +9,16 @@ import re
 import signal
 
 # QEMU's remarks on accelerators that it was offered and does not have; it goes on with the next.
-_USELESS_WORDS = re.compile(
-    r"^.*: (?:invalid accelerator|failed to initialize (?:kvm|tcg|qtest)|falling back to (?:tcg|qtest|kvm)|warning: nic .* has no peer"
+_USELESS_WORDS = (
+    r"(?m)^.*: (?:invalid accelerator|failed to initialize (?:kvm|tcg|qtest)|falling back to (?:tcg|qtest|kvm)|warning: nic .* has no peer"
     r"|warning: global \S+\.kataops-aio\b).*$\n?"
-    r"|^Could not access KVM kernel module.*$\n?",
-    re.MULTILINE,
+    r"|^Could not access KVM kernel module.*$\n?"
 )
 
 
 def useful_words(stderr):
     """QEMU's stderr without the remarks that are of no use."""
-    return _USELESS_WORDS.sub("", stderr).strip()
+    return re.sub(_USELESS_WORDS, "", stderr).strip()
 
 
 def why_ended(exc, child, session, timeout, script):

@@ -17,8 +17,8 @@ from ansible_collections.kataops.aio.plugins.module_utils._errors import AioErro
 
 # A wrapper is a handful of lines; more than this is not read.
 _MAX_SCRIPT = 64 * 1024
-_ASSIGNMENT = re.compile(r"^(?:export\s+|readonly\s+|local\s+)?([A-Za-z_]\w*)=(.*)$")
-_VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}|\$([A-Za-z_]\w*)")
+_ASSIGNMENT = r"^(?:export\s+|readonly\s+|local\s+)?([A-Za-z_]\w*)=(.*)$"
+_VARIABLE = r"\$\{([A-Za-z_]\w*)\}|\$([A-Za-z_]\w*)"
 
 
 def look_at(path):
@@ -119,12 +119,12 @@ def parse_wrapper(text):
     variables = {}
     for words in _commands(text):
         rest = list(words)
-        while rest and _ASSIGNMENT.match(rest[0]):
-            name, value = _ASSIGNMENT.match(rest.pop(0)).groups()
+        while rest and re.match(_ASSIGNMENT, rest[0]):
+            name, value = re.match(_ASSIGNMENT, rest.pop(0)).groups()
             variables[name] = _expand(value, variables)
         if rest and rest[0] in ("export", "readonly", "local", "declare"):
             for word in rest[1:]:
-                match = _ASSIGNMENT.match(word)
+                match = re.match(_ASSIGNMENT, word)
                 if match:
                     variables[match.group(1)] = _expand(match.group(2), variables)
             continue
@@ -161,7 +161,7 @@ def _commands(text):
 
 def _expand(word, variables):
     """Replace the variables that are known; others stay as they are written."""
-    return _VARIABLE.sub(lambda match: variables.get(match.group(1) or match.group(2), match.group(0)), word)[:4096]
+    return re.sub(_VARIABLE, lambda match: variables.get(match.group(1) or match.group(2), match.group(0)), word)[:4096]
 
 
 def origin_of(path, real_path, package, version_words):

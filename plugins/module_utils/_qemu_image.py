@@ -13,7 +13,6 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 import stat
 import time
 
@@ -131,7 +130,7 @@ class Image:
 
 
 def _fresh_name(folder):
-    return os.path.join(folder, ".kataops-aio-probe-%d-%s.img" % (os.getpid(), secrets.token_hex(8)))
+    return os.path.join(folder, ".kataops-aio-probe-%d-%s.img" % (os.getpid(), os.urandom(8).hex()))
 
 
 def sweep(folder):

@@ -184,12 +184,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.module_utils._kata import collect
 from ansible_collections.kataops.aio.plugins.module_utils._kernel import observe_kernel, observe_storage
-from ansible_collections.kataops.aio.plugins.module_utils._ledger import Ledger
 from ansible_collections.kataops.aio.plugins.module_utils._libaio import observe_libaio
 from ansible_collections.kataops.aio.plugins.module_utils._qemu import observe_qemus
 from ansible_collections.kataops.aio.plugins.module_utils._sandboxes import observe_sandboxes
 
 TREES = "/opt/kataops/qemu"
+LEDGER = "/var/lib/kataops-aio"
 
 #: Where distributions put their QEMU (RHEL's emulator is qemu-kvm, outside PATH).
 DISTRIBUTION_QEMUS = ("/usr/bin/qemu-system-%s", "/usr/libexec/qemu-kvm")
@@ -229,8 +229,13 @@ def changed_by_us():
     """What the ledger tells of our changes that still stand, by file and runtime id: Kata's release at that time, and the engine that was wanted
     where another one was set. Empty without a ledger."""
     releases, wanted = {}, {}
+    if not os.path.isdir(LEDGER):
+        return {"changed_by_us": {}, "fell_back": {}}
+    # Only now, as hosts without a ledger need not compile it
+    from ansible_collections.kataops.aio.plugins.module_utils._ledger import Ledger
+
     try:
-        for path, chain in Ledger().applied().items():
+        for path, chain in Ledger(LEDGER).applied().items():
             runtimes = chain[-1][1]["info"].get("runtimes", [])
             releases[path] = {runtime["id"]: runtime.get("release") for runtime in runtimes}
             wanted[path] = {runtime["id"]: runtime["instead_of"] for runtime in runtimes if runtime.get("instead_of")}

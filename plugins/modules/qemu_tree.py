@@ -158,6 +158,10 @@ repaired:
   returned: with O(state=present)
   type: list
   elements: str
+bytes_sent:
+  description: How much was sent from the controller, in bytes; V(0) where the host has the tree already.
+  returned: with O(src)
+  type: int
 manifest:
   description: What the tree is made of; the whole manifest is the file C(manifest.json) in it.
   returned: when there is a tree

@@ -20,7 +20,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from ansible_collections.kataops.aio.plugins.module_utils import _sandboxes
+from ansible_collections.kataops.aio.plugins.module_utils import _sandbox_process, _sandboxes
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="reads other processes' /proc entries: needs root")]
 
@@ -199,7 +199,7 @@ def test_an_ordinary_user_learns_nothing_and_is_told_so(disk):
 
 def test_a_sandbox_that_ends_while_it_is_looked_at(monkeypatch):
     with sandbox(qemu_named("distribution")) as one:
-        real = _sandboxes._descriptors
+        real = _sandbox_process._descriptors
 
         def ending(folder, *rest):
             if folder == "/proc/%d" % one.pid:
@@ -207,7 +207,7 @@ def test_a_sandbox_that_ends_while_it_is_looked_at(monkeypatch):
                 one._process.wait()
             return real(folder, *rest)
 
-        monkeypatch.setattr(_sandboxes, "_descriptors", ending)
+        monkeypatch.setattr(_sandbox_process, "_descriptors", ending)
         assert [p for p in _sandboxes.observe_sandboxes()["processes"] if p["pid"] == one.pid] == []
 
 
@@ -224,8 +224,8 @@ def test_five_hundred_sandboxes_cost_little(disk):
         for _attempt in range(3):
             before = resource.getrusage(resource.RUSAGE_SELF)
             for _turn in range(500):
-                asked = _sandboxes.read_arguments(_sandboxes.parse_cmdline(cmdline))
-                assert _sandboxes._observe_process(folder, one.pid, asked, 0, True)["observed"] == ["native"]
+                asked = _sandbox_process.read_arguments(_sandbox_process.parse_cmdline(cmdline))
+                assert _sandbox_process.observe_process(folder, one.pid, asked, 0, True)["observed"] == ["native"]
             after = resource.getrusage(resource.RUSAGE_SELF)
             taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     print("CPU seconds for 500 sandboxes: %s" % ", ".join("%.3f" % seconds for seconds in taken))

@@ -11,7 +11,7 @@ import os
 import time
 
 import pytest
-from ansible_collections.kataops.aio.plugins.module_utils import _sandboxes
+from ansible_collections.kataops.aio.plugins.module_utils import _sandbox_process, _sandboxes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -91,7 +91,7 @@ class Proc:
 @pytest.fixture
 def proc(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(_sandboxes, "_NO_DISKS", tuple(path for path in _sandboxes._NO_DISKS if not str(tmp_path).startswith(path)))
+    monkeypatch.setattr(_sandbox_process, "_NO_DISKS", tuple(path for path in _sandbox_process._NO_DISKS if not str(tmp_path).startswith(path)))
     (tmp_path / "proc").mkdir()
     return Proc(tmp_path / "proc")
 
@@ -249,7 +249,7 @@ def test_what_cannot_be_read_is_none_with_a_reason(proc, binary, disk, missing):
 def test_a_process_that_ends_meanwhile_is_left_out(proc, binary, monkeypatch):
     folder = proc.process(77, [binary, *GO[1:]], binary)
     proc.process(78, [binary, *GO[1:]], binary)
-    real = _sandboxes._descriptors
+    real = _sandbox_process._descriptors
 
     def ending(where, *rest):
         if where.endswith("/77"):
@@ -257,14 +257,14 @@ def test_a_process_that_ends_meanwhile_is_left_out(proc, binary, monkeypatch):
                 (folder / name).unlink()
         return real(where, *rest)
 
-    monkeypatch.setattr(_sandboxes, "_descriptors", ending)
+    monkeypatch.setattr(_sandbox_process, "_descriptors", ending)
     assert [process["pid"] for process in proc.observe()["processes"]] == [78]
 
 
 def test_a_number_that_is_another_process_by_now_is_left_out(proc, binary, monkeypatch):
     folder = proc.process(77, [binary, *GO[1:]], binary)
-    real = _sandboxes._descriptors
-    monkeypatch.setattr(_sandboxes, "_descriptors", lambda *args: (folder / "stat").write_bytes(STAT.replace(b"181033", b"999999")) and real(*args))
+    real = _sandbox_process._descriptors
+    monkeypatch.setattr(_sandbox_process, "_descriptors", lambda *args: (folder / "stat").write_bytes(STAT.replace(b"181033", b"999999")) and real(*args))
     assert proc.observe()["total"] == 0
 
 
@@ -307,7 +307,7 @@ def test_without_root_the_reason_says_so(proc, monkeypatch):
     ],
 )
 def test_which_qemu_is_katas(argv, known_by):
-    asked = _sandboxes.read_arguments(argv)
+    asked = _sandbox_process.read_arguments(argv)
     assert (asked and asked["known_by"]) == known_by
 
 
@@ -329,24 +329,24 @@ def test_which_qemu_is_katas(argv, known_by):
     ],
 )
 def test_what_the_command_line_asks_for(more, engines, iothreads):
-    asked = _sandboxes.read_arguments(GO + more)
+    asked = _sandbox_process.read_arguments(GO + more)
     assert (asked["engines"], asked["iothreads"]) == (engines, iothreads)
 
 
 def test_a_doubled_comma_is_part_of_a_path():
-    assert "/a,b" in _sandboxes.read_arguments([*GO, "-drive", "file=/a,,b,aio=native"])["files"]
+    assert "/a,b" in _sandbox_process.read_arguments([*GO, "-drive", "file=/a,,b,aio=native"])["files"]
 
 
 # --- /proc's files ---
 
 
 def test_parts_of_proc():
-    assert _sandboxes.count_aio_contexts(NATIVE_MAPS) == 2
-    assert _sandboxes.has_poll_requests(LOOP_RING) and not _sandboxes.has_poll_requests(BLOCK_RING)
-    assert _sandboxes.parse_start_ticks(STAT) == 181033
-    assert _sandboxes.parse_uid(STATUS) == 1001
-    assert _sandboxes.parse_flags(b"pos:\t0\nflags:\t0140002\nmnt_id:\t29\n") == 0o140002
-    assert _sandboxes.parse_cmdline(b"a\0\0b c\0") == ["a", "", "b c"]
+    assert _sandbox_process.count_aio_contexts(NATIVE_MAPS) == 2
+    assert _sandbox_process.has_poll_requests(LOOP_RING) and not _sandbox_process.has_poll_requests(BLOCK_RING)
+    assert _sandbox_process.parse_start_ticks(STAT) == 181033
+    assert _sandbox_process.parse_uid(STATUS) == 1001
+    assert _sandbox_process.parse_flags(b"pos:\t0\nflags:\t0140002\nmnt_id:\t29\n") == 0o140002
+    assert _sandbox_process.parse_cmdline(b"a\0\0b c\0") == ["a", "", "b c"]
 
 
 cmdline = b"\0".join(part.encode() for part in GO + RS + GO_IMAGE_DRIVE)
@@ -359,11 +359,11 @@ def test_the_parsers_take_anything(sample, changes):
     for position, cut, new in changes:
         at = position % (len(sample) + 1)
         sample = sample[:at] + new + sample[at + cut :]
-    assert 0 <= _sandboxes.count_aio_contexts(sample) <= sample.count(b"[aio]")
-    assert _sandboxes.has_poll_requests(sample) in (True, False)
-    for parse in (_sandboxes.parse_start_ticks, _sandboxes.parse_uid, _sandboxes.parse_flags):
+    assert 0 <= _sandbox_process.count_aio_contexts(sample) <= sample.count(b"[aio]")
+    assert _sandbox_process.has_poll_requests(sample) in (True, False)
+    for parse in (_sandbox_process.parse_start_ticks, _sandbox_process.parse_uid, _sandbox_process.parse_flags):
         assert parse(sample) is None or parse(sample) >= 0
-    asked = _sandboxes.read_arguments(_sandboxes.parse_cmdline(sample))
+    asked = _sandbox_process.read_arguments(_sandbox_process.parse_cmdline(sample))
     if asked is not None:
         assert set(asked["engines"]) <= {"threads", "native", "io_uring"}
 
@@ -378,12 +378,12 @@ json_values = st.recursive(
 @settings(max_examples=10000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(value=json_values)
 def test_any_blockdev_object_is_read(value):
-    asked = _sandboxes.read_arguments([*GO, "-blockdev", json.dumps({"driver": "raw", "file": value})])
+    asked = _sandbox_process.read_arguments([*GO, "-blockdev", json.dumps({"driver": "raw", "file": value})])
     assert set(asked["engines"]) <= {"threads", "native", "io_uring"}
 
 
 def test_enormous_contents_take_bounded_time():
     started = time.process_time()
-    _sandboxes.count_aio_contexts(NATIVE_MAPS * 20000)
-    _sandboxes.read_arguments([*GO, *(["-drive", "a=b," * 50000] * 20)])
+    _sandbox_process.count_aio_contexts(NATIVE_MAPS * 20000)
+    _sandbox_process.read_arguments([*GO, *(["-drive", "a=b," * 50000] * 20)])
     assert time.process_time() - started < 10
