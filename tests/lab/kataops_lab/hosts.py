@@ -62,26 +62,51 @@ def key():
 
 def clean_leftovers():
     """What a killed run or a deleted checkout left: its hosts, and the kernel's switches when no host lives any more."""
-    hosts = listed(everywhere=True)
-    orphans = [entry["name"] for entry in hosts if not Path(entry["checkout"]).is_dir()]
-    if orphans:
-        say(f"removing hosts of checkouts that are gone: {', '.join(orphans)}")
-        podman("rm", "-f", "-t", "0", *orphans)
-    if not any(entry["running"] and entry["name"] not in orphans for entry in hosts):
-        kernel.restore(forget=True)
+    with locked(LOCK):
+        orphans = [entry["name"] for entry in listed(everywhere=True) if not Path(entry["checkout"]).is_dir()]
+        if orphans:
+            say(f"removing hosts of checkouts that are gone: {', '.join(orphans)}")
+            podman("rm", "-f", "-t", "0", *orphans)
+    put_kernel_back()
+
+
+def put_kernel_back():
+    """With the machine's last host go the kernel's changes. The kernel's lock is taken before the lab's, never after it: a test run holds it while it
+    starts and removes hosts."""
+    if kernel.recorded() is None or is_inhabited():
+        return
+    with kernel.exclusive(), locked(LOCK):
+        if not is_inhabited():
+            kernel.restore(forget=True)
+
+
+def is_inhabited():
+    return any(entry["running"] for entry in listed(everywhere=True))
 
 
 def up(host, *, suite="bookworm", base=None, mounts=(), groups=(), fresh=False):
     """Starts the host (again, when `fresh`) and waits until it answers. `base` names another image than the suite's;
     `mounts` are (machine's folder, host's folder)."""
     base = base or image(suite)
+    while not start(host, base, mounts, groups, fresh):
+        pass
+    podman("exec", "-i", container(host), "sh", "-c", "umask 077; mkdir -p /root/.ssh; cat >/root/.ssh/authorized_keys",
+           stdin=key().with_suffix(".pub").read_text())  # fmt: skip
+    wait_for_systemd(host)
+    wait_for_ssh(address(host))
+    return address(host)
+
+
+def start(host, base, mounts, groups, fresh):
+    """Starts the host where it is not up; False when the record of the kernel's switches went meanwhile, with another run's last host."""
+    clean_leftovers()
+    kernel.record()
     with locked(LOCK):
-        standing = [entry for entry in listed() if entry["host"] == host and entry["running"]]
-        if standing and not fresh:
-            return address(host)
+        if kernel.recorded() is None:
+            return False
+        if not fresh and any(entry["host"] == host and entry["running"] for entry in listed()):
+            return True
         key()
-        clean_leftovers()
-        kernel.record()
         if podman("network", "exists", NETWORK, check=False).returncode != 0:
             podman("network", "create", "--label", f"{LABEL}=1", NETWORK)
         podman("rm", "-f", "-t", "0", "--ignore", container(host))
@@ -94,11 +119,7 @@ def up(host, *, suite="bookworm", base=None, mounts=(), groups=(), fresh=False):
             "--label", f"{LABEL}.groups={','.join(groups)}",
             *options, base, "/sbin/init",
         )  # fmt: skip
-    podman("exec", "-i", container(host), "sh", "-c", "umask 077; mkdir -p /root/.ssh; cat >/root/.ssh/authorized_keys",
-           stdin=key().with_suffix(".pub").read_text())  # fmt: skip
-    wait_for_systemd(host)
-    wait_for_ssh(address(host))
-    return address(host)
+    return True
 
 
 def address(host):
@@ -144,8 +165,7 @@ def down(hosts):
         names = [entry["name"] for entry in standing if hosts is None or entry["host"] in hosts]
         if names:
             podman("rm", "-f", "-t", "0", "--ignore", *names)
-        if not listed(everywhere=True):
-            kernel.restore(forget=True)
+    put_kernel_back()
     return [entry["host"] for entry in standing if entry["name"] in names]
 
 
