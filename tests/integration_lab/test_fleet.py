@@ -119,12 +119,15 @@ def test_hooks_run_in_order_and_a_node_is_uncordoned_again(broken):
     (broken / "before_wave.yml").write_text(mark % "before-wave")
     hooks = {
         "kube_node": "node-{{ inventory_hostname }}",
-        "kata_aio_waves": [1, 2],
         "kata_aio_before_wave": [str(broken / "before_wave.yml")],
         "kata_aio_before_host": [str(EXAMPLES / "hooks" / "cordon.yml")],
         "kata_aio_after_host": [str(EXAMPLES / "hooks" / "uncordon.yml")],
         "kata_aio_after_wave": [str(EXAMPLES / "hooks" / "ready.yml")],
     }
+    # A variable of the inventory, as it may be one
+    inventory = json.loads((broken / "inventory.json").read_text())
+    inventory["all"]["vars"]["kata_aio_waves"] = [1, 2]
+    (broken / "inventory.json").write_text(json.dumps(inventory))
     more = {"NODES": str(broken / "nodes.json"), "KUBECTL_LOG": str(broken / "log")}
     # One host at a time on the controller, so that the stand-in's file has one writer
     more["PATH"] = "%s%s%s" % (broken / "bin", os.pathsep, environment(broken)["PATH"])
