@@ -133,7 +133,8 @@ class Rollout:
 def counted(hosts, serial, worked_on=None):
     """How many hosts each wave has, without those who only stand in: of these are not C(worked_on), where that is known."""
     sizes, start = [], 0
-    wanted = set(hosts if worked_on is None else worked_on)
+    # A later play with serial, over other hosts, has no stand-ins
+    wanted = set(worked_on) if worked_on and set(worked_on) <= set(hosts) else set(hosts)
     for size in wave_sizes(serial, len(hosts)):
         sizes.append(sum(host in wanted for host in hosts[start : start + size]))
         start += size

@@ -43,6 +43,7 @@ Meaning.__doc__ = """What one refusal of ``blockdev-add`` means.
 _AIO_MAPPING = re.compile(r"\s/\[aio\](?: \(deleted\))?$", re.MULTILINE)
 _RING_LINK = "anon_inode:[io_uring]"
 
+# Texts: compiled patterns would be made anew by every run on every host, and most hosts need none of them.
 # (engine or None, pattern, outcome, cause, compiled, needs_direct, reason); the first match counts.
 _ANSWERS = (
     (

@@ -45,6 +45,7 @@ def test_who_stands_in_for_a_wave_is_not_counted():
     hosts = ["h1", "localhost", "h2", "h3", "healthy"]
     assert counted(hosts, [2, 3], ["h1", "h2", "h3"]) == [1, 2]
     assert counted(hosts, [2, "100%"]) == [2, 3]
+    assert counted(["other", "h1"], [1], ["h1", "h2"]) == [1, 1]
     assert counted([], [2, 3], []) == []
 
 
