@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the kataops founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an ELF file says without being run: its header, its dynamic section, and strings in it. PRIVATE to kataops.aio.
+"""What an ELF file says without being run: its header and its dynamic section. PRIVATE to kataops.aio.
 
 The layout is the System V ABI's (gABI, "Object Files"). Memory is bounded whatever the file claims: tables are read up to the limits below.
 """
@@ -9,7 +9,6 @@ The layout is the System V ABI's (gABI, "Object Files"). Memory is bounded whate
 from __future__ import annotations
 
 import os
-import re
 import struct
 from collections import namedtuple
 
@@ -50,21 +49,6 @@ RUNS_ALSO = {"x86_64": ("i686",), "aarch64": ("armv7l",)}
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NEEDED, _DT_STRTAB, _DT_STRSZ = 1, 5, 10
-
-# QEMU's own strings (domain reference 1.5): present in the binary if and only if it was built so.
-MARKS = {
-    "native_absent": b"aio=native was specified, but is not supported",
-    "native_present": b"failed to create linux AIO context",
-    "io_uring_absent": b"aio=io_uring was specified, but is not supported",
-    "io_uring_present": b"failed to init linux io_uring ring",
-    "io_uring_present_10_2": b"aio=io_uring was specified, but is not available",
-    "qemu": b"QEMU emulator version",
-}
-_VERSION = rb"QEMU emulator version (\d{1,3}\.\d{1,3}\.\d{1,3})(?: \(([^)\x00-\x1f]{1,200})\))?"
-# The longest text that _VERSION matches is shorter; so much of a chunk is seen again with the next one.
-_LONGEST = 256
-_OVERLAP = 2 * _LONGEST
-_CHUNK = 4 * 1024 * 1024
 
 
 def read_elf(stream, where="ELF file"):
@@ -162,43 +146,6 @@ def _needed(stream, order, bits, dynamic, loads):
         raw = stream.read(min(_MAX_NAME, strings_size - name))
         found.append(raw.split(b"\0")[0].decode("utf-8", "replace"))
     return found
-
-
-def find_marks(stream):
-    """Search the whole file for QEMU's own strings, 4 MiB at a time.
-
-    :returns: ``{"marks": set of MARKS' keys that are in it, "version": "7.2.22" | None, "package": "Debian ..." | None}``.
-    """
-    marks, version, package = set(), None, None
-    wanted = dict(MARKS)
-    stream.seek(0)
-    tail = b""
-    while wanted or version is None:
-        read = stream.read(_CHUNK)
-        if not read and not tail:
-            break
-        data = tail + read
-        for name in [name for name, text in wanted.items() if text in data]:
-            marks.add(name)
-            del wanted[name]
-        if version is None and "qemu" in marks:
-            match = re.search(_VERSION, data)
-            # A text at the end of the chunk may go on in the next one.
-            if match and (not read or match.start() + _LONGEST <= len(data)):
-                version = match.group(1).decode("ascii")
-                package = match.group(2).decode("utf-8", "replace") if match.group(2) else None
-        tail = data[-_OVERLAP:] if read else b""
-    return {"marks": marks, "version": version, "package": package}
-
-
-def compiled_by_marks(marks):
-    """``{"native": True|False|None, "io_uring": ...}``: which engines the strings say are in it; None where they say neither or both."""
-    result = {}
-    for engine, present in (("native", ("native_present",)), ("io_uring", ("io_uring_present", "io_uring_present_10_2"))):
-        absent = engine + "_absent" in marks
-        there = any(name in marks for name in present)
-        result[engine] = None if absent == there else there
-    return result
 
 
 def foreign(architecture, host=None):

@@ -88,6 +88,12 @@ def _io_uring(own_setup, setup_user):
     }
 
 
+def free_contexts():
+    """How many AIO contexts of QEMU's size fit under fs.aio-max-nr now, None where the kernel does not tell."""
+    limit, used = read_number(_AIO_MAX_NR).value, read_number(_AIO_NR).value
+    return None if None in (limit, used) else max(limit - used, 0) // EVENTS_PER_CONTEXT
+
+
 Number = namedtuple("Number", ("value", "reason", "evidence"))
 
 

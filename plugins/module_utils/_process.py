@@ -15,7 +15,6 @@ import contextlib
 import errno
 import os
 import resource
-import secrets
 import select
 import signal
 import subprocess
@@ -54,7 +53,7 @@ class Guard:
     def __enter__(self):
         self._force = False
         _leaving[:] = [process for process in _leaving if process.poll() is None]
-        self.mark = secrets.token_hex(16)
+        self.mark = os.urandom(16).hex()
         read, self._write = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:

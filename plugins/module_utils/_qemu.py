@@ -15,13 +15,12 @@ import os
 import re
 
 from ansible_collections.kataops.aio.plugins.module_utils import _engines
-from ansible_collections.kataops.aio.plugins.module_utils._elf import MARKS, compiled_by_marks, find_marks, read_elf
+from ansible_collections.kataops.aio.plugins.module_utils._elf import read_elf
 from ansible_collections.kataops.aio.plugins.module_utils._engines import ENGINES, evidence
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.module_utils._process import Child, Guard, OutputTooLong
-from ansible_collections.kataops.aio.plugins.module_utils._qemu_end import why_ended
 from ansible_collections.kataops.aio.plugins.module_utils._qemu_file import look_at, origin_of, package_of
-from ansible_collections.kataops.aio.plugins.module_utils._qemu_image import IO_SIZE, Image, storage_folder
+from ansible_collections.kataops.aio.plugins.module_utils._qemu_image import CANNOT_OPEN, IO_SIZE, Image, storage_folder
 from ansible_collections.kataops.aio.plugins.module_utils._qemu_needs import DEVICES, GLOBALS, OBJECTS, absent_devices, firmware, machine_types
 from ansible_collections.kataops.aio.plugins.module_utils._qmp import QmpError, QmpSession, items_of, version_of
 
@@ -33,7 +32,6 @@ ARGUMENTS = (
 # What does not depend on any answer is asked before QEMU is up.
 _FIRST_REQUESTS = (("query-target", None), ("query-machines", None)) + tuple(("qom-list-properties", {"typename": name}) for name in OBJECTS)
 _NODE = "kataops-aio-probe"
-_CANNOT_OPEN = r"Could not open '/proc/self/fd/\d+': (?:No such file or directory|Permission denied|Bad file descriptor)"
 
 
 def observe_qemus(paths, storage_path=None, timeout=10, run=True):
@@ -113,6 +111,9 @@ def _finish(result, package_words):
 
 def _read_strings(result, unknown):
     """Search the ELF file for QEMU's own strings. Returns the package words beside the version, or None."""
+    # Only now, as hosts whose QEMU answers need not compile it
+    from ansible_collections.kataops.aio.plugins.module_utils._qemu_marks import MARKS, compiled_by_marks, find_marks
+
     path = result["real_path"]
     try:
         with open(path, "rb") as stream:
@@ -300,7 +301,7 @@ class _Observation:
             buffered = _of(False, self._round(found, [(engine, False, False) for engine in _ORDER], first))
         else:
             direct, buffered = self._direct(found, first)
-            if any(not added.ok and re.search(_CANNOT_OPEN, added.words) for added in direct.values()):
+            if any(not added.ok and re.search(CANNOT_OPEN, added.words) for added in direct.values()):
                 self.image.give_name()
                 direct, buffered = self._direct(found, [])
             for engine, added in direct.items():
@@ -457,6 +458,9 @@ class _Observation:
         self.result["firmware"] = firmware(folders, self.target)
 
     def _went_wrong(self, exc):
+        # Only now, as hosts whose QEMU answers need not compile it
+        from ansible_collections.kataops.aio.plugins.module_utils._qemu_end import why_ended
+
         status, what, stderr, stdout = why_ended(exc, self.child, self.session, self.timeout, self.result["kind"] == "script")
         self._stop()
         self._set(status, what)

@@ -1,13 +1,12 @@
 # Copyright (c) 2026, the kataops founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A QEMU as a file: what it is, whose it is, and where a shell wrapper leads. PRIVATE to kataops.aio. Nothing is run here but rpm or dpkg-query."""
+"""A QEMU as a file: what it is, and whose it is. PRIVATE to kataops.aio. Nothing is run here but rpm or dpkg-query."""
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 import stat
 import subprocess
 
@@ -17,8 +16,6 @@ from ansible_collections.kataops.aio.plugins.module_utils._errors import AioErro
 
 # A wrapper is a handful of lines; more than this is not read.
 _MAX_SCRIPT = 64 * 1024
-_ASSIGNMENT = r"^(?:export\s+|readonly\s+|local\s+)?([A-Za-z_]\w*)=(.*)$"
-_VARIABLE = r"\$\{([A-Za-z_]\w*)\}|\$([A-Za-z_]\w*)"
 
 
 def look_at(path):
@@ -88,6 +85,9 @@ def _look_at_elf(seen, path):
 
 
 def _look_at_script(seen, path, head):
+    # Only now, as most hosts have no wrapper and need not compile it
+    from ansible_collections.kataops.aio.plugins.module_utils._qemu_wrapper import parse_wrapper
+
     target, data_dirs = parse_wrapper(head.decode("utf-8", "replace"))
     seen["wrapper"] = {"path": path, "target": target, "data_dirs": data_dirs}
     seen["real_path"] = None
@@ -107,61 +107,6 @@ def _look_at_script(seen, path, head):
     if foreign(seen["elf"].architecture):
         seen["status"] = "foreign_architecture"
         seen["reason"] = "%s: this wrapper runs %s, built for %s; this host is %s" % (path, target, seen["elf"].architecture, os.uname().machine)
-
-
-def parse_wrapper(text):
-    """Where a shell wrapper leads, as far as its text tells (kata-deploy 3.9 and later: ``exec <real> "$@" -L <folder>``).
-
-    Only plain assignments are followed; a text that computes its target gives None, and running it tells.
-
-    :returns: ``(target or None, [folders of -L])``.
-    """
-    variables = {}
-    for words in _commands(text):
-        rest = list(words)
-        while rest and re.match(_ASSIGNMENT, rest[0]):
-            name, value = re.match(_ASSIGNMENT, rest.pop(0)).groups()
-            variables[name] = _expand(value, variables)
-        if rest and rest[0] in ("export", "readonly", "local", "declare"):
-            for word in rest[1:]:
-                match = re.match(_ASSIGNMENT, word)
-                if match:
-                    variables[match.group(1)] = _expand(match.group(2), variables)
-            continue
-        expanded = [_expand(word, variables) for word in rest]
-        # What follows an option is its value (a folder of firmware or libraries).
-        programs = [
-            word
-            for number, word in enumerate(expanded)
-            if word.startswith("/") and "$" not in word and "`" not in word and not (number and expanded[number - 1].startswith("-"))
-        ]
-        ours = [word for word in programs if "qemu" in os.path.basename(word)]
-        if not ours and not ("$@" in expanded or "$*" in expanded or "${@}" in expanded):
-            continue
-        if not ours:
-            ours = programs[:1] if expanded and expanded[0] in ("exec", programs[0] if programs else None) else []
-        if ours:
-            folders = [expanded[number + 1] for number, word in enumerate(expanded[:-1]) if word == "-L"]
-            folders += [word[2:] for word in expanded if word.startswith("-L") and len(word) > 2]
-            return ours[0], folders
-    return None, []
-
-
-def _commands(text):
-    """Split a shell text into words of simple commands, roughly: one line, one command; what shlex cannot split is left out."""
-    for line in text.replace("\\\n", " ").splitlines()[1:]:
-        for part in re.split(r"\s*(?:;|&&|\|\|)\s*", line.strip()):
-            try:
-                words = shlex.split(part, comments=True)
-            except ValueError:
-                continue
-            if words:
-                yield words
-
-
-def _expand(word, variables):
-    """Replace the variables that are known; others stay as they are written."""
-    return re.sub(_VARIABLE, lambda match: variables.get(match.group(1) or match.group(2), match.group(0)), word)[:4096]
 
 
 def origin_of(path, real_path, package, version_words):

@@ -25,6 +25,9 @@ IO_SIZE = 64 * 1024
 # Where block images are when nobody says: containerd's state (its block file snapshotter keeps them there), else /var/lib.
 DEFAULT_STORAGE = ("/var/lib/containerd", "/var/lib")
 
+# QEMU's words where it can open nothing in /proc/self/fd (a snap's confinement); the image then needs a name.
+CANNOT_OPEN = r"Could not open '/proc/self/fd/\d+': (?:No such file or directory|Permission denied|Bad file descriptor)"
+
 _NAME = re.compile(r"^\.kataops-aio-probe-(\d+)-[0-9a-f]{16}\.img$")
 # A named image younger than this may belong to a run that is still going on in another PID namespace.
 _SWEEP_AGE = 600
@@ -48,22 +51,24 @@ def storage_folder(storage_path):
 
 
 class Image:
-    """A test image of :data:`IMAGE_SIZE` bytes. A context manager; all of it is gone at the end.
+    """A test image. A context manager; all of it is gone at the end.
 
     :arg folder: an existing folder.
+    :arg size: its size in bytes; it takes no room until it is written.
     :ivar fd: its descriptor (inherit it with ``pass_fds``).
     :ivar path: how QEMU is to name it.
     :raises AioError: where the folder takes no file (read-only, full, no permission).
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, size=IMAGE_SIZE):
         self.folder = folder
+        self.size = size
         self._name = None
         self.fd = None
         try:
             self.fd = self._nameless()
             try:
-                os.ftruncate(self.fd, IMAGE_SIZE)
+                os.ftruncate(self.fd, self.size)
             except OSError:
                 os.close(self.fd)
                 raise
@@ -71,7 +76,7 @@ class Image:
             raise AioError(
                 "no test image can be made here (%s)" % exc.strerror,
                 where=folder,
-                expected="a folder with a writable file system and 1 MiB free",
+                expected="a folder with a writable file system and room for a file of %d MiB" % (size // (1024 * 1024)),
                 remedy="name the folder that will hold block images, as the user that QEMU runs as",
             ) from None
         self.path = "/proc/self/fd/%d" % self.fd
@@ -81,8 +86,9 @@ class Image:
         """An image that is on no storage: good for asking what is compiled in, no more."""
         image = cls.__new__(cls)
         image.folder = image._name = None
+        image.size = IMAGE_SIZE
         image.fd = os.memfd_create("kataops-aio-probe", os.MFD_CLOEXEC)
-        os.ftruncate(image.fd, IMAGE_SIZE)
+        os.ftruncate(image.fd, image.size)
         image.path = "/proc/self/fd/%d" % image.fd
         return image
 
@@ -113,7 +119,7 @@ class Image:
         self.fd = None
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._name = path
-        os.ftruncate(self.fd, IMAGE_SIZE)
+        os.ftruncate(self.fd, self.size)
         self.path = path
 
     def _nameless(self):

@@ -240,6 +240,16 @@ class QmpSession:
         """Run one line of the human monitor."""
         return self.ask("human-monitor-command", {"command-line": line})
 
+    def event(self):
+        """Wait for the next event, and return its message. What came before the answer to a request is in that :class:`Answer`.
+
+        :raises QmpError: as for :meth:`ask`.
+        """
+        while True:
+            message, _noise = self._next()
+            if "event" in message:
+                return message
+
     def unsaid(self):
         """Text on stdout that was no QMP message, as far as it has been read."""
         return self._reader.noise() + self._reader.unfinished()

@@ -24,9 +24,10 @@ import zlib
 
 from ansible_collections.kataops.aio.plugins.module_utils import _manifest
 from ansible_collections.kataops.aio.plugins.module_utils._archive import open_stream
-from ansible_collections.kataops.aio.plugins.module_utils._elf import compiled_by_marks, find_marks, foreign, read_elf
+from ansible_collections.kataops.aio.plugins.module_utils._elf import foreign, read_elf
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.module_utils._ledger import sync_folder, write_all
+from ansible_collections.kataops.aio.plugins.module_utils._qemu_marks import compiled_by_marks, find_marks
 
 DEFAULT_FOLDER = "/opt/kataops/qemu"
 

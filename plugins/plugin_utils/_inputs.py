@@ -57,6 +57,8 @@ INPUTS: dict[str, Input] = {
     "kata_aio_after_host": Input("list", "Task files to run after a host was changed and proved.", "[]"),
     "kata_aio_before_wave": Input("list", "Task files to run once before a wave.", "[]"),
     "kata_aio_after_wave": Input("list", "Task files to run once after a wave, before its gate.", "[]"),
+    "kata_aio_bench_size": Input("int", "MiB of the file that benchmark writes and reads; twice as much has to be free.", "256"),
+    "kata_aio_bench_seconds": Input("int", "Seconds that benchmark writes, and reads, with each engine in each of three rounds.", "2"),
     "kata_aio_report_dir": Input("path", "Where reports are written on the controller.", "./kata-aio-report"),
     "kata_aio_report_formats": Input(
         "list", "Formats of the report.", "[json, html]", ("json", "html", "markdown", "csv", "junit", "prometheus")
@@ -68,9 +70,12 @@ INPUTS: dict[str, Input] = {
 #: Names with our prefix that the playbooks set themselves.
 INTERNAL = (
     "kata_aio_before",
+    "kata_aio_benchmark",  # benchmark's set_stats
+    "kata_aio_benchmark_made",
     "kata_aio_build",  # build's set_stats, which AWX hands to the next job of a workflow as a variable
     "kata_aio_builds",
     "kata_aio_inputs",
+    "kata_aio_measured",
     "kata_aio_outcome",
     "kata_aio_proof",
     "kata_aio_rollout",

@@ -7,43 +7,15 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 from ansible_collections.kataops.aio.plugins.module_utils import _bounded, _kernel, _storage
+from kernel_switches import DISABLED, MAX_NR
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="turns kernel switches: needs root")]
-
-LOCK = Path("/run/lock/kataops-aio-kernel.lock")
-MAX_NR = Path("/proc/sys/fs/aio-max-nr")
-DISABLED = Path("/proc/sys/kernel/io_uring_disabled")
-
-
-@pytest.fixture
-def switches():
-    """Sets a switch of the kernel; everything is put back at the end. The whole machine's, so: one test at a time, and only for moments."""
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with open(LOCK, "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        before = {path: path.read_text() for path in (MAX_NR, DISABLED) if path.exists()}
-
-        def turn(path, value):
-            if path not in before:
-                pytest.skip("this kernel has no %s" % path)
-            try:
-                path.write_text("%d\n" % value)
-            except OSError as error:
-                pytest.skip("%s can't be written here: %s" % (path, error.strerror))
-
-        try:
-            yield turn
-        finally:
-            for path, value in before.items():
-                if path.read_text() != value:
-                    path.write_text(value)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ folder, made like debian13-root from a newer suite) is optional, and the distrib
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
@@ -31,16 +30,12 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kataops.aio.plugins.module_utils import _proof, _qemu
+from kernel_switches import DISABLED, MAX_NR, NR
+from real_qemus import FOLDER, binary_named
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="turns kernel switches and mounts: needs root")]
 
 COLLECTION = Path(__file__).resolve().parents[2]
-FOLDER = Path(os.environ.get("KATAOPS_LAB_QEMUS", "/nonexistent"))
-DISTRIBUTION = Path("/usr/bin/qemu-system-x86_64")
-LOCK = Path("/run/lock/kataops-aio-kernel.lock")
-MAX_NR = Path("/proc/sys/fs/aio-max-nr")
-NR = Path("/proc/sys/fs/aio-nr")
-DISABLED = Path("/proc/sys/kernel/io_uring_disabled")
 # The machine may be busy; no probe that works takes this long.
 TIMEOUT = 60
 
@@ -58,57 +53,6 @@ BINARIES = {
     "debian13": (WORKS, WORKS, EVENTS_FALL, RING_FALLS),
     "newest": (WORKS, WORKS, EVENTS_FALL, NO_RING),
 }
-
-
-def root_wrapper(tmp_path, root):
-    """A wrapper that runs a root folder's QEMU with that root's own loader and libraries."""
-    loader = next((root / name / "ld-linux-x86-64.so.2" for name in ("lib64", "usr/lib64") if (root / name / "ld-linux-x86-64.so.2").exists()), None)
-    if loader is None:
-        pytest.skip("no QEMU in %s: set KATAOPS_LAB_QEMUS to a folder that holds %s" % (root, root.name))
-    libraries = ":".join(str(root / "usr/lib/x86_64-linux-gnu" / name) for name in ("", "pulseaudio"))
-    wrapper = tmp_path / "qemu-in-root"
-    wrapper.write_text(
-        '#!/bin/sh\nexec %s --library-path %s %s "$@" -L %s\n' % (loader, libraries, root / "usr/bin/qemu-system-x86_64", FOLDER / "firmware")
-    )
-    wrapper.chmod(0o755)
-    return wrapper
-
-
-def binary_named(name, tmp_path):
-    if name in ("debian13", "newest"):
-        return str(root_wrapper(tmp_path, FOLDER / ("%s-root" % name)))
-    path = DISTRIBUTION if name == "debian12" else FOLDER / name
-    if not os.access(path, os.X_OK):
-        pytest.skip("no QEMU %r: set KATAOPS_LAB_QEMUS to a folder that holds it" % name)
-    if name == "debian12":
-        words = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-        if "version 7.2." not in words:
-            pytest.skip("the distribution's QEMU is not Debian 12's: %s" % words.splitlines()[:1])
-    return str(path)
-
-
-@pytest.fixture
-def switches():
-    """Sets a switch of the kernel; first all engines are allowed, at the end everything is put back. The whole machine's, so only for moments."""
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with open(LOCK, "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        before = {path: path.read_text() for path in (MAX_NR, DISABLED) if path.exists()}
-
-        def turn(path, value):
-            if path not in before:
-                pytest.skip("this kernel has no %s" % path)
-            path.write_text("%d\n" % value)
-
-        try:
-            if DISABLED in before:
-                turn(DISABLED, 0)
-            # Others may hold events.
-            turn(MAX_NR, int(NR.read_text()) + 65536)
-            yield turn
-        finally:
-            for path, value in before.items():
-                path.write_text(value)
 
 
 @pytest.fixture

@@ -1,0 +1,75 @@
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shows and keeps what was measured on the hosts of a play. Runs on the controller alone."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import pathlib
+import typing as t
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.plugin_utils._benchmark import FILE_NAME, benchmark_report, table_lines
+from ansible_collections.kataops.aio.plugins.plugin_utils._plain import plain
+from ansible_collections.kataops.aio.plugins.plugin_utils._render_machine import render_json
+from ansible_collections.kataops.aio.plugins.plugin_utils._report_files import replace_text
+
+ARGUMENTS = {
+    "dest": {"type": "str"},
+    "measured": {"type": "str", "default": "kata_aio_measured"},
+    "max_rows": {"type": "int", "default": 40},
+}
+
+
+class ActionModule(ActionBase):
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        options = self.validate_argument_spec(argument_spec=ARGUMENTS)[1]
+        hosts = [plain(host) for host in variables["ansible_play_hosts_all"]]
+        lost = set(hosts) - {plain(host) for host in variables["ansible_play_hosts"]}
+        hostvars = variables["hostvars"]
+        registered = {}
+        for host in hosts:
+            known = hostvars.raw_get(host)
+            if ((known.get("ansible_facts") or {}).get("kata_aio") or {}).get("verdict") != "not_applicable":
+                registered[host] = plain(known.get(options["measured"]))
+        report = benchmark_report(registered, lost, datetime.datetime.now(datetime.timezone.utc))
+        lines = table_lines(report, options["max_rows"])
+        path = None
+        try:
+            if options["dest"]:
+                path = write(report, plain(options["dest"]))
+        except AioError as exc:
+            return dict(exc.as_failure(), failed=True, changed=False)
+        display = Display()
+        for line in ["", *lines, *(["", "Report: %s" % path] if path else [])]:
+            display.display(line)
+        failing = [entry["host"] for entry in report["hosts"] if entry["reason"]]
+        return {"changed": False, "path": path, "report": report, "failing": failing, "table": "\n".join(lines)}
+
+
+def write(report: dict[str, t.Any], folder: str) -> str:
+    """The absolute path of the file that was written.
+
+    :raises AioError: when it cannot be written.
+    """
+    path = pathlib.Path(os.path.abspath(os.path.expanduser(folder))) / FILE_NAME
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, render_json(report))
+    except OSError as exc:
+        raise AioError(
+            "the benchmark could not be written: %s" % (exc.strerror or exc),
+            where=str(exc.filename or path),
+            expected="a folder on the controller in which this user may write",
+            remedy="name another folder with kata_aio_report_dir",
+        ) from exc
+    return str(path)

@@ -1,0 +1,115 @@
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real QEMUs measured on this machine's storage. Numbers depend on the machine, so what is tested is what a measurement means: which engines run, that
+the kernel shows the engine that was measured, that threads and native differ in CPU, that refusals and silent fall-backs are told, and that nothing stays.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.kataops.aio.plugins.module_utils._bench import MIB, bench
+from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from kernel_switches import DISABLED, MAX_NR, NR
+from real_qemus import binary_named
+
+pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="turns kernel switches and mounts: needs root")]
+
+QUICK = {"storage_path": "/var/lib", "size": 32 * MIB, "seconds": 0.2, "rounds": 3, "timeout": 60}
+COLLECTION = Path(__file__).resolve().parents[2]
+
+
+def measure(name, tmp_path, **options):
+    return bench(binary_named(name, tmp_path), **dict(QUICK, **options))["engines"]
+
+
+@pytest.mark.parametrize("name", ["static-both", "debian13", "newest"])
+def test_all_engines(switches, name, tmp_path):
+    engines = measure(name, tmp_path)
+    for engine, one in engines.items():
+        assert (one["ran"], one["observed"], one["reason"]) == (True, engine, None)
+        for direction in ("write", "read"):
+            assert one[direction]["requests_per_second"] * 65536 <= one[direction]["bytes_per_second"]
+            assert one[direction]["cpu_us_per_request"] > 0
+    # Measured 0.3 to 0.4 here, on an idle and on a busy machine: without a thread's wake-up per request it has to be less.
+    assert engines["native"]["read"]["cpu_ratio"] < 0.8
+
+
+def test_a_qemu_without_engines_is_measured_with_threads_alone(tmp_path):
+    engines = measure("static-none", tmp_path)
+    assert [engines[name]["ran"] for name in ("threads", "native", "io_uring")] == [True, False, False]
+    assert {engines[name]["reason"] for name in ("native", "io_uring")} == {"this QEMU was built without it"}
+    assert engines["threads"]["write"]["cpu_ratio"] == 1
+
+
+def test_a_refusal_of_the_kernel_is_told(switches, tmp_path):
+    switches(DISABLED, 2)
+    engines = measure("static-both", tmp_path)
+    assert [engines[name]["ran"] for name in ("threads", "native", "io_uring")] == [True, True, False]
+    assert engines["io_uring"]["reason"] == "the kernel refuses io_uring_setup(2)"
+
+
+def test_a_silent_fall_back_is_no_measurement_of_io_uring(switches, tmp_path):
+    switches(DISABLED, 2)
+    one = measure("debian13", tmp_path)["io_uring"]
+    assert (one["ran"], one["observed"]) == (True, "threads")
+    assert one["reason"].startswith("QEMU accepts io_uring but uses threads in silence: ")
+
+
+def test_the_last_aio_contexts_are_left_to_sandboxes(switches, tmp_path):
+    switches(MAX_NR, int(NR.read_text()) + 8 * 1024 + 512)
+    engines = measure("static-both", tmp_path)
+    assert [engines[name]["ran"] for name in ("threads", "native", "io_uring")] == [True, False, True]
+    assert engines["native"]["reason"] == "only 8 AIO contexts are free under fs.aio-max-nr; they are left to sandboxes"
+
+
+def test_storage_without_direct_is_told(tmp_path):
+    folder = tmp_path / "ramfs"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "ramfs", "ramfs", str(folder)], check=True)
+    try:
+        with pytest.raises(AioError):
+            # ramfs tells no free space, so nothing may be written there
+            measure("static-both", tmp_path, storage_path=str(folder))
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_nothing_stays_when_it_is_killed(tmp_path):
+    binary = binary_named("static-both", tmp_path)
+    code = "from ansible_collections.kataops.aio.plugins.module_utils._bench import bench; bench(%r, storage_path=%r, size=2**25, seconds=60)"
+    tree = tmp_path / "tree" / "ansible_collections" / "kataops"
+    tree.mkdir(parents=True)
+    (tree / "aio").symlink_to(COLLECTION)
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    process = subprocess.Popen([sys.executable, "-c", code % (binary, str(storage))], env=dict(os.environ, PYTHONPATH=str(tmp_path / "tree")))
+
+    def running():
+        return [pid for pid in filter(str.isdigit, os.listdir("/proc")) if _exe(pid) == os.path.realpath(binary)]
+
+    end = time.monotonic() + 60
+    while not running():
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    end = time.monotonic() + 30
+    while running():
+        assert time.monotonic() < end, "QEMU outlived the module"
+        time.sleep(0.1)
+    assert not list(storage.iterdir())
+
+
+def _exe(pid):
+    try:
+        return os.readlink("/proc/%s/exe" % pid)
+    except OSError:
+        return None
