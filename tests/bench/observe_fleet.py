@@ -5,9 +5,14 @@
 
     python tests/bench/observe_fleet.py [--hosts 50] [--runs 3] [--forks 10]
 
-The fleet is one disposable host with the planted fault under as many names, each with an SSH connection of its own: what is measured is Ansible, SSH and
-the module, and all of it runs on this machine's cores, the hosts' part too: the wall time is the worst case, as real hosts do their part side by side.
-So the controller's own CPU (Ansible and its ssh clients) is told beside it. The two take turns and the medians are compared. Prints one line of JSON.
+The fleet is one disposable host with the planted fault under as many names, each with an SSH connection of its own. It is measured in two ways, as
+all of it runs on this machine:
+
+* ``this_machine_plays_the_hosts``: every host really does its part, on this machine's cores: the worst case.
+* ``hosts_have_their_own_cores``: a host takes in the same bytes by SSH, waits as long as its part takes when it is done alone (measured before, in the
+  same run), and gives the answer that it gave then. So this machine's cores do the controller's part only, as with real hosts.
+
+The modules take turns and the medians are compared. CPU is that of Ansible and its ssh clients. Prints a line of JSON for each way.
 """
 
 from __future__ import annotations
@@ -25,23 +30,53 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 LAB = CHECKOUT / "tests" / "lab" / "lab"
 HOST = "bench"
+MODULES = ("ansible.builtin.ping", "kataops.aio.kata_aio_facts")
+# Runs a module that Ansible left on the host, several times; the median in seconds, and the answer.
+ALONE = """
+import glob, json, statistics, subprocess, sys, time
+[module] = glob.glob("/root/.ansible/tmp/*/AnsiballZ_*.py")
+taken = []
+for _turn in range(7):
+    started = time.monotonic()
+    answer = subprocess.run([sys.executable, module], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout
+    taken.append(time.monotonic() - started)
+print(json.dumps({"seconds": statistics.median(taken), "answer": answer.decode()}))
+"""
 
 
-def fleet(count, folder):
+def machine():
+    """What Ansible has to know of the one host."""
+    return json.loads(subprocess.run([LAB, "inventory"], capture_output=True, text=True, check=True).stdout)["all"]["hosts"][HOST]
+
+
+def fleet(path, count, **more):
     """An inventory of ``count`` names for the one host."""
-    base = json.loads(subprocess.run([LAB, "inventory"], capture_output=True, text=True, check=True).stdout)["all"]["hosts"][HOST]
-    hosts = {}
-    for number in range(1, count + 1):
-        name = f"b{number:04d}"
-        hosts[name] = dict(base, ansible_control_path=f"{folder}/{name}")
-    path = Path(folder) / "inventory.json"
+    base = dict(machine(), **more)
+    hosts = {f"b{number:04d}": dict(base, ansible_control_path=f"{path.parent}/b{number:04d}") for number in range(1, count + 1)}
     path.write_text(json.dumps({"all": {"hosts": hosts}}))
     return path
 
 
-def run(inventory, module, forks):
+def on_host(command, **more):
+    return subprocess.run([LAB, "ssh", HOST, command], check=True, capture_output=True, text=True, **more).stdout
+
+
+def replayed(inventory, module):
+    """Records what the host answers, and in which time; returns the interpreter on the host that does the same without its CPU, and that time."""
+    name = module.rpartition(".")[2]
+    on_host("rm -rf ~/.ansible/tmp")
+    run(inventory, module, 1, ANSIBLE_KEEP_REMOTE_FILES="1", ANSIBLE_PIPELINING="0")
+    told = json.loads(on_host("python3 -", input=ALONE))
+    on_host(f"rm -rf ~/.ansible/tmp; cat >/root/{name}.json", input=told["answer"])
+    interpreter = f"/usr/local/bin/replay-{name}"
+    script = f"#!/bin/sh\ncat >/dev/null\nsleep {told['seconds']:.3f}\nexec cat /root/{name}.json\n"
+    on_host(f"cat >{interpreter}; chmod 755 {interpreter}", input=script)
+    return interpreter, told["seconds"]
+
+
+def run(inventory, module, forks, **settings):
     """Seconds of one ad-hoc run over the whole fleet, and seconds of the controller's CPU."""
-    environment = dict(os.environ, ANSIBLE_CONFIG=str(CHECKOUT / "ansible.cfg"), ANSIBLE_FORKS=str(forks), CI="true")
+    environment = dict(os.environ, ANSIBLE_CONFIG=str(CHECKOUT / "ansible.cfg"), ANSIBLE_FORKS=str(forks), CI="true", **settings)
     started = time.monotonic()
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(
@@ -60,6 +95,27 @@ def run(inventory, module, forks):
     return wall, usage.ru_utime + usage.ru_stime
 
 
+def compare(inventories, options):
+    """The modules in turn over their inventories; the medians, and facts against ping."""
+    times = {module: [] for module in MODULES}
+    for turn in range(options.runs + 1):
+        for module in MODULES:
+            taken = run(inventories[module], module, options.forks)
+            if turn:  # the first opens connections, and fills caches
+                times[module].append(taken)
+    (ping, ping_cpu), (facts, facts_cpu) = ([statistics.median(one[part] for one in times[module]) for part in (0, 1)] for module in MODULES)
+    return {
+        "hosts": options.hosts,
+        "forks": options.forks,
+        "ping_s": round(ping, 1),
+        "facts_s": round(facts, 1),
+        "ratio": round(facts / ping, 2),
+        "ping_cpu_ms_per_host": round(1000 * ping_cpu / options.hosts, 1),
+        "facts_cpu_ms_per_host": round(1000 * facts_cpu / options.hosts, 1),
+        "cpu_ratio": round(facts_cpu / ping_cpu, 2),
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hosts", type=int, default=50)
@@ -69,30 +125,17 @@ def main():
     subprocess.run([LAB.parent / "env"], check=True, stdout=sys.stderr)
     subprocess.run([LAB, "up", HOST, "--plant", "kata-3.7.0-native"], check=True, stdout=sys.stderr)
     try:
-        with tempfile.TemporaryDirectory(prefix="kataops-bench-") as folder:
-            inventory = fleet(options.hosts, folder)
-            modules = ("ansible.builtin.ping", "kataops.aio.kata_aio_facts")
-            times = {module: [] for module in modules}
-            for module in modules:  # connections and caches
-                run(inventory, module, options.forks)
-            for _run in range(options.runs):
-                for module in modules:
-                    times[module].append(run(inventory, module, options.forks))
-            (ping, ping_cpu), (facts, facts_cpu) = ([statistics.median(run[part] for run in times[module]) for part in (0, 1)] for module in modules)
-            print(
-                json.dumps(
-                    {
-                        "hosts": options.hosts,
-                        "forks": options.forks,
-                        "ping_s": round(ping, 1),
-                        "facts_s": round(facts, 1),
-                        "ratio": round(facts / ping, 2),
-                        "ping_controller_cpu_ms_per_host": round(1000 * ping_cpu / options.hosts, 1),
-                        "facts_controller_cpu_ms_per_host": round(1000 * facts_cpu / options.hosts, 1),
-                        "controller_cpu_ratio": round(facts_cpu / ping_cpu, 2),
-                    }
-                )
-            )
+        with tempfile.TemporaryDirectory(prefix="kataops-bench-") as made:
+            folder = Path(made)
+            inventories = dict.fromkeys(MODULES, fleet(folder / "real.json", options.hosts))
+            print(json.dumps({"way": "this_machine_plays_the_hosts", **compare(inventories, options)}), flush=True)
+            alone = {}
+            for module in MODULES:
+                interpreter, alone[module] = replayed(fleet(folder / "one.json", 1), module)
+                inventories[module] = fleet(folder / f"{module}.json", options.hosts, ansible_python_interpreter=interpreter)
+            ping, facts = alone.values()
+            line = {"way": "hosts_have_their_own_cores", "ping_alone_ms": round(1000 * ping), "facts_alone_ms": round(1000 * facts)}
+            print(json.dumps({**line, **compare(inventories, options)}), flush=True)
     finally:
         subprocess.run([LAB, "down", HOST], check=False, stdout=sys.stderr)
 
