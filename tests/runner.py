@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import xml.etree.ElementTree
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,12 +47,13 @@ running: set[subprocess.Popen] = set()
 
 @dataclass
 class Outcome:
-    """How many tests passed, failed and were skipped, and why."""
+    """How many tests passed, failed and were skipped, and why; `reasons` counts why tests were skipped."""
 
     passed: int = 0
     failed: int = 0
     skipped: int = 0
     note: str = ""
+    reasons: Counter = field(default_factory=Counter)
 
 
 @dataclass
@@ -99,6 +101,7 @@ def junit(*patterns):
                 total.passed += cases - bad - skipped
                 total.failed += bad
                 total.skipped += skipped
+                total.reasons.update(case.get("message") or "no reason given" for case in suite.iter("skipped"))
         if code != 0 and not total.failed:
             total.failed, total.note = 1, f"exit status {code}"
         elif code == 0 and not total.passed + total.skipped:
@@ -347,6 +350,8 @@ def summary(steps):
     for step in steps:
         print(line_of(step))
     passed, failed, skipped = (sum(getattr(step.outcome, key) for step in steps) for key in ("passed", "failed", "skipped"))
+    for reason, count in sum((step.outcome.reasons for step in steps), Counter()).most_common():
+        print(f"skipped {count:>3}: {' '.join(reason.split())[:160]}")
     print("=" * 100)
     print(f"{time.monotonic() - started:.0f} s, ansible-core {', '.join(version for version in map(core, (OLDEST, VENV, NEWEST)) if version)}")
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
@@ -396,6 +401,9 @@ def run_all(steps):
         subprocess.run([str(LAB / "env"), "--lint"], check=True, stdin=subprocess.DEVNULL)
     if any(step.name.startswith(("lab/", "molecule/")) for step in steps):
         subprocess.run([str(LAB / "env"), "--lab"], check=True, stdin=subprocess.DEVNULL)
+    if any(step.name == "lab/tests" for step in steps):
+        # Tests that lack something of the machine are skipped, and that is no result
+        subprocess.run([str(LAB / "env"), "--tests"], check=True, stdin=subprocess.DEVNULL)
     side_by_side = lanes(steps)
     with ThreadPoolExecutor(max_workers=len(side_by_side)) as pool:
         for finished in [pool.submit(lambda lane=lane: [do(step) for step in lane]) for lane in side_by_side]:
