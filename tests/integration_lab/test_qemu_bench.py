@@ -7,8 +7,10 @@ the kernel shows the engine that was measured, that threads and native differ in
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,3 +117,69 @@ def _exe(pid):
         return os.readlink("/proc/%s/exe" % pid)
     except OSError:
         return None
+
+
+# --- the playbook ---
+
+HOSTS = ("bench-both", "bench-none", "bench-plain")
+LAB = COLLECTION / "tests" / "lab" / "lab"
+
+
+@pytest.fixture(scope="module")
+def inventory(tmp_path_factory):
+    """A host whose QEMU has all engines, one whose QEMU has none, and one without Kata."""
+    subprocess.run([LAB, "up", *HOSTS, "--fresh"], check=True)
+    try:
+        subprocess.run([LAB, "plant", "kata-3.7.0-native", *HOSTS[:2]], check=True)
+        command = "cat >/opt/kata/bin/new && chmod 755 /opt/kata/bin/new && mv /opt/kata/bin/new /opt/kata/bin/qemu-system-x86_64"
+        with open(binary_named("static-both", None), "rb") as binary:
+            subprocess.run([LAB, "ssh", HOSTS[0], command], check=True, stdin=binary)
+        folder = tmp_path_factory.mktemp("benchmark")
+        listed = subprocess.run([LAB, "inventory", *HOSTS], check=True, stdout=subprocess.PIPE, text=True).stdout
+        (folder / "inventory.json").write_text(listed)
+        yield folder / "inventory.json"
+    finally:
+        subprocess.run([LAB, "down", *HOSTS], check=False)
+
+
+def playbook(inventory, *arguments, **variables):
+    report = inventory.parent / "report"
+    shutil.rmtree(report, ignore_errors=True)
+    variables = {"kata_aio_report_dir": str(report), "kata_aio_bench_size": 16, "kata_aio_bench_seconds": 1, **variables}
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", inventory, "kataops.aio.benchmark", "-e", json.dumps(variables), *arguments]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_") or name == "ANSIBLE_COLLECTIONS_PATH"}
+    environment.update(ANSIBLE_HOME=str(inventory.parent), ANSIBLE_PIPELINING="1", CI="1")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False, stdin=subprocess.DEVNULL)
+    file = report / "kata-aio-benchmark.json"
+    return done, {entry["host"]: entry for entry in json.loads(file.read_text())["hosts"]} if file.exists() else None
+
+
+def test_playbook_measures_each_host_and_leaves_out_those_without_kata(inventory):
+    done, hosts = playbook(inventory)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "changed=0" in done.stdout and "changed=1" not in done.stdout
+    assert list(hosts) == list(HOSTS[:2])
+    both, none = ([one["engines"] for one in hosts[name]["benchmarks"]] for name in HOSTS[:2])
+    assert [engine["observed"] for engine in both[0].values()] == ["threads", "native", "io_uring"]
+    assert [engine["ran"] for engine in none[0].values()] == [True, False, False]
+    assert "  native    - this QEMU was built without it" in done.stdout
+
+
+def test_playbook_tells_a_host_that_could_not_be_measured(inventory):
+    done, hosts = playbook(inventory, "--limit", HOSTS[0], kata_aio_bench_size=2**24)
+    assert done.returncode == 2
+    assert "1 host(s) were not measured: %s" % HOSTS[0] in done.stdout
+    assert "too few for a test file of 16777216 MiB" in hosts[HOSTS[0]]["reason"]
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_playbook_measures_nothing_in_check_mode(inventory):
+    done, hosts = playbook(inventory, "--check", "--limit", HOSTS[0])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert hosts[HOSTS[0]]["benchmarks"] == [] and "check mode" in hosts[HOSTS[0]]["reason"]
+
+
+def test_playbook_refuses_a_wrong_variable_before_any_host_is_touched(inventory):
+    done, hosts = playbook(inventory, kata_aio_bench_sise=1)
+    assert done.returncode == 2 and hosts is None
+    assert "did you mean kata_aio_bench_size?" in done.stdout
