@@ -60,10 +60,8 @@ def look_at(path):
         return dict(seen, kind="other", status="not_qemu", reason="%s: %s; install QEMU again" % (path, what))
     if seen["status"] is None and not os.access(path, os.X_OK):
         seen["status"] = "not_executable"
-        seen["reason"] = "%s: no execute permission (mode %s) or a file system mounted noexec; run chmod 0755" % (
-            path,
-            oct(stat.S_IMODE(status.st_mode)),
-        )
+        mode = stat.S_IMODE(status.st_mode)
+        seen["reason"] = "%s: no execute permission (mode %04o) or a file system mounted noexec; run chmod 0755" % (path, mode)
     return seen
 
 

@@ -135,10 +135,34 @@ def summary_lines(report, width=MIN_WIDTH):
         lines.append("")
         count = "%d host%s" % (len(rule["hosts"]), "" if len(rule["hosts"]) == 1 else "s")
         lines += _wrap("%s  %s (%s)" % (rule["id"], rule["title"], count), width, "         ")
+        for place in _places(report, rule["id"]):
+            lines += _wrap("         " + place, width, "           ")
         if rule["remedy"]:
             lines += _wrap("         Remedy: %s" % rule["remedy"], width, "         ")
     if len(serious) > 5:
         lines += ["", "%d more kinds of findings are in the report." % (len(serious) - 5)]
+    return lines
+
+
+def _places(report, rule_id, most=3):
+    """Where a finding stands, one line for all hosts on which it stands alike: ``h1, h2 and 7 more: /etc/x: what was seen``; the most common first."""
+    hosts = {}
+    for entry in report["hosts"]:
+        state = entry["after"] or entry["before"]
+        for item in state["findings"] if state else []:
+            if item["id"] == rule_id:
+                where, detail = item["where"] or "", item["detail"] or ""
+                # Many details begin with the place themselves
+                words = (detail,) if where and detail.startswith(where) else tuple(filter(None, (where, detail)))
+                if words and entry["host"] not in hosts.setdefault(words, []):
+                    hosts[words].append(entry["host"])
+    common = sorted(hosts.items(), key=lambda found: -len(found[1]))
+    lines = []
+    for words, names in common[:most]:
+        more = " and %d more" % (len(names) - 2) if len(names) > 2 else ""
+        lines.append(": ".join((", ".join(names[:2]) + more, *words)))
+    if len(common) > most:
+        lines.append("%d more places are in the report." % (len(common) - most))
     return lines
 
 

@@ -65,9 +65,20 @@ def test_summary_has_remedies():
     text = "\n".join(lines(fleet.small()))
     assert "2 broken, 1 degraded and 1 unknown of 7 hosts." in text
     words = " ".join(text.split())
-    assert re.search(r"KAIO101 [^()]* \(2 hosts\) Remedy: \w", words)
+    assert re.search(r"KAIO101 [^()]* \(2 hosts\) h5: /opt/kata/bin/qemu-system-x86_64: .* h6: /opt/kata/bin/\S+ the binary .* Remedy: \w", words)
+    assert "h5, h6: fs.aio-max-nr: Room for 64 more. Remedy" in words
     assert "31 of 108 running sandboxes use threads unasked." in text
     assert "h2: reuse of /usr/bin/qemu-system-x86_64 failed: QEMU refuses Kata's device_add: <b>no bus</b> | pci-bridge-0" in words
+
+
+def test_places_are_told_once_for_all_hosts_that_have_them():
+    hosts = [fleet.item("h%d" % number, fleet.broken("h%d" % number)) for number in range(1, 21)]
+    for number in range(5):
+        hosts[number]["before"]["findings"][0]["where"] = "/opt/kata/bin/qemu-%d" % number
+    hosts[0]["before"]["findings"][0]["detail"] = "/opt/kata/bin/qemu-0: built without libaio"
+    text = " ".join(" ".join(lines(hosts)).split())
+    assert "h6, h7 and 13 more: /opt/kata/bin/qemu-system-x86_64: the binary was built without libaio h1: /opt/kata/bin/qemu-0: built without libaio h2:" in text
+    assert "h2: /opt/kata/bin/qemu-1: the binary was built without libaio 3 more places are in the report." in text
 
 
 def test_a_terminal_is_not_steered():
