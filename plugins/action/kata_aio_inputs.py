@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 import datetime
+import os
 import typing as t
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.kataops.aio.plugins.plugin_utils._inputs import PREFIX, problems
+
+#: Variables that name files on the controller. A rollout would miss them only when it has begun.
+FILES = ("kata_aio_artifact", "kata_aio_before_wave", "kata_aio_before_host", "kata_aio_after_host", "kata_aio_after_wave")
 
 #: So many host names stand in a message; the rest is a number.
 NAMED_HOSTS = 5
@@ -29,6 +33,9 @@ class ActionModule(ActionBase):
             raw = hostvars.raw_get(host)
             for problem in problems({name: raw[name] for name in raw if name.startswith(PREFIX)}):
                 where.setdefault(problem, []).append(host)
+        if variables.get("__kata_aio_command") == "remediate":
+            for problem, hosts in _missing_files(hostvars, variables["ansible_play_hosts_all"]).items():
+                where.setdefault(problem, []).extend(hosts)
         if not where:
             return {"changed": False, "problems": [], "started_at": started_at}
         lines = ["%s (%s)" % (problem, _named(hosts, len(variables["ansible_play_hosts_all"]))) for problem, hosts in where.items()]
@@ -39,6 +46,28 @@ class ActionModule(ActionBase):
             "started_at": started_at,
             "msg": "The variables have %d mistake(s); no host was touched:\n%s" % (len(lines), "\n".join("- " + line for line in lines)),
         }
+
+
+def _missing_files(hostvars: t.Any, hosts: list[str]) -> dict[str, list[str]]:
+    """The files that the variables name and that are not there, with the hosts whose variables name them.
+
+    Hosts that share a value share its answer, so that a fleet costs one template for each value: that of the first of them. A relative path is not judged,
+    since what it is relative to depends on who reads it.
+    """
+    hosts_of: dict[tuple[str, str], list[str]] = {}
+    for host in hosts:
+        raw = hostvars.raw_get(host)
+        for name in FILES:
+            if raw.get(name):
+                hosts_of.setdefault((name, repr(raw[name])), []).append(host)
+    missing: dict[str, list[str]] = {}
+    for (name, _raw), sharing in hosts_of.items():
+        value = hostvars[sharing[0]].get(name)
+        for path in value if isinstance(value, (list, tuple)) else [value]:
+            absolute = os.path.expanduser(str(path))
+            if os.path.isabs(absolute) and not os.path.isfile(absolute):
+                missing.setdefault("%s names %s; expected a file on the controller, and there is none" % (name, path), []).extend(sharing)
+    return missing
 
 
 def _named(hosts: list[str], total: int) -> str:

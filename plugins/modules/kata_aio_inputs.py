@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Looks at the C(kata_aio_*) variables of every host of the play (types, choices, contradictions, names that do not exist) and fails with all
     mistakes at once, each with the hosts that it concerns.
+  - In the playbook C(remediate) also looks whether the artifact and the hooks that they name are there, where the path is absolute.
   - Runs wholly on the controller; use it with C(run_once=true). No host is contacted.
 author:
   - The kataops founders (@kataops)

@@ -132,7 +132,9 @@ def problems(variables: t.Mapping[str, t.Any]) -> list[str]:
         if isinstance(value, str) and "{{" in value:
             continue
         if not _fits(wanted.type, value):
-            found.append("%s is %r; expected %s" % (name, value, _EXPECTED[wanted.type]))
+            # With -e NAME=... every value is a text
+            form = ", on the command line -e '{\"%s\": [...]}'" % name if wanted.type == "list" and isinstance(value, str) else ""
+            found.append("%s is %r; expected %s%s" % (name, value, _EXPECTED[wanted.type], form))
             continue
         values = value if wanted.type == "list" else [value]
         wrong = [v for v in values if wanted.choices and v not in wanted.choices]
