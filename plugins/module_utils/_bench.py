@@ -10,6 +10,7 @@ at a time. The engines take turns in several rounds, so that a busy host trouble
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import statistics
@@ -117,17 +118,17 @@ def _ratio(one, base, key):
     return round(one[key] / base[key], 2) if base and base[key] else None
 
 
-def cpu_seconds(pids, proc="/proc"):
-    """User and system time of some processes with all their threads, those that ended too. A process that is gone counts nothing."""
-    ticks = 0
+def cpu_seconds(pids):
+    """User and system time of some processes with all their threads, those that ended too. A process that is gone counts nothing.
+
+    Read from each process's CPU clock (clock_getcpuclockid(3); the number is the kernel's MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED)), since /proc/PID/stat
+    counts in hundredths of a second, in which native serves thousands of requests.
+    """
+    total = 0.0
     for pid in pids:
-        try:
-            with open(os.path.join(proc, str(pid), "stat"), "rb") as stream:
-                fields = stream.read().rpartition(b")")[2].split()
-        except OSError:
-            continue
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+        with contextlib.suppress(OSError):
+            total += time.clock_gettime((~pid << 3) | 2)
+    return total
 
 
 def _filesystem(folder):
