@@ -3,13 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a healthy fleet costs: ping, audit, a remediate that finds nothing to do, and a hand-written playbook with the same questions, side by side.
 
-    python tests/bench/fleet.py [--hosts 10,50,100,200] [--stand-ins 100,1000,3000] [--runs 3] [--forks 10] [--machines 4] [--by-hand 50] [--check]
+    python tests/bench/fleet.py [--hosts 10,50,100,200] [--own-cores 50,200] [--stand-ins 100,1000,3000] [--runs 3] [--forks 10] [--check]
     python tests/bench/fleet.py --record tests/fixtures/answers/healthy.json
 
-Two fleets are measured:
+Three fleets are measured:
 
 * hosts reached by SSH: a few disposable hosts under as many names, each name with an SSH connection of its own. All of it runs on this machine's cores, the
   hosts' part too, so the wall time is the worst case: real hosts do their part side by side.
+* the same with cores of their own: the hosts replay their part (replayed.py), so that this machine has the controller's part and SSH's only, as with real
+  hosts.
 * stand-ins, which give a recorded answer (tests/bench/connection/replay.py): only the controller works, so this is its own cost.
 
 A command is one ansible-playbook with its own start. CPU is that of its process and all children that it waited for (workers, ssh), without the kept-open
@@ -22,7 +24,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import signal
 import statistics
 import subprocess
@@ -30,6 +31,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import replayed
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BENCH = CHECKOUT / "tests" / "bench"
@@ -65,9 +68,9 @@ def inventory(path, hosts):
     return path
 
 
-def by_ssh(folder, machines, count):
+def by_ssh(folder, machines, count, **more):
     """``count`` names that share the machines, each with a connection of its own."""
-    taken = list(machines.values())
+    taken = [dict(machine, **more) for machine in machines.values()]
     hosts = {
         "b%04d" % number: dict(taken[number % len(taken)], ansible_control_path="%s/c%04d" % (folder, number), ansible_ssh_retries=3) for number in range(count)
     }
@@ -98,18 +101,18 @@ def environment(folder, **more):
     return {**base, **more}
 
 
-def recorded_answer(folder, machine):
-    """What the module itself says on a host, before the controller has seen it: the file that Ansible kept there is run once more."""
-    (folder / "one.json").write_text(json.dumps({"all": {"hosts": {"one": machine}}}))
-    subprocess.run(
-        [VENV / "ansible", "one", "-i", folder / "one.json", "-m", "kataops.aio.kata_aio_facts", "-a", "headroom=%d" % HEALTHY["kata_aio_headroom"]],
-        cwd=CHECKOUT, env=environment(folder, ANSIBLE_KEEP_REMOTE_FILES="1", ANSIBLE_PIPELINING="0"), check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    ssh = ["ssh", "-i", machine["ansible_ssh_private_key_file"], *shlex.split(machine["ansible_ssh_common_args"]), "root@" + machine["ansible_host"]]
-    run = "python3 ~/.ansible/tmp/*/AnsiballZ_kata_aio_facts.py && rm -rf ~/.ansible/tmp"
-    answer = subprocess.run([*ssh, run], check=True, stdout=subprocess.PIPE).stdout
-    (folder / "facts.json").write_bytes(answer)
-    return len(answer)
+def recorded(folder, name, machine):
+    """What a host does and answers, before the controller has seen it; see replayed.py. The stand-ins give the answer of kata_aio_facts."""
+    hosts = inventory(folder / "one.json", {"one": machine})
+
+    def run(module, **settings):
+        options = ["-a", "headroom=%d" % HEALTHY["kata_aio_headroom"]] if module.endswith("kata_aio_facts") else []
+        command = [VENV / "ansible", "one", "-i", hosts, "-m", module, *options]
+        subprocess.run(command, cwd=CHECKOUT, env=environment(folder, **settings), check=True, stdout=subprocess.DEVNULL)
+
+    told = replayed.record(name, run)
+    (folder / "facts.json").write_text(told["kata_aio_facts"]["answer"])
+    return told
 
 
 def measured(folder, command, hosts, forks):
@@ -134,7 +137,7 @@ def compare(folder, kind, hosts, count, commands, options):
     """One line: the commands in turn, ``runs`` times each; over SSH after one round that opens the connections."""
     taken = {command: [] for command in commands}
     load = os.getloadavg()[0]
-    for turn in range(0 if kind == "ssh" else 1, options.runs + 1):
+    for turn in range(0 if kind.startswith("ssh") else 1, options.runs + 1):
         for command in commands:
             if turn == 0 and command == "by_hand":
                 continue
@@ -179,6 +182,7 @@ def main():
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hosts", type=numbers, default=[10, 50, 100, 200], help="sizes of the fleet reached by SSH")
+    parser.add_argument("--own-cores", type=numbers, default=[50, 200], help="sizes of the fleet by SSH whose hosts have cores of their own")
     parser.add_argument("--stand-ins", type=numbers, default=[100, 1000, 3000], help="sizes of the fleet of stand-ins")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--forks", type=int, default=10)
@@ -195,15 +199,23 @@ def main():
         # Unix sockets have short paths
         with tempfile.TemporaryDirectory(prefix="kb-", dir="/tmp") as made:
             folder = Path(made)
-            size = recorded_answer(folder, machines[names[0]])
+            told = recorded(folder, names[0], machines[names[0]])
             if options.record:
                 Path(options.record).write_text(json.dumps(json.loads((folder / "facts.json").read_text()), indent=1) + "\n")
                 return 0
-            print(json.dumps({"cores": os.cpu_count(), "answer_bytes": size, "machines": len(machines)}), flush=True)
+            print(json.dumps({"cores": os.cpu_count(), "answer_bytes": len(told["kata_aio_facts"]["answer"]), "machines": len(machines)}), flush=True)
             for count in options.hosts:
                 commands = [command for command in COMMANDS if command != "by_hand" or count <= options.by_hand]
                 try:
                     lines.append(compare(folder, "ssh", by_ssh(folder, machines, count), count, commands, options))
+                finally:
+                    end_connections(folder)
+            for name in names if options.own_cores else ():
+                replayed.install(name, told)
+            for count in options.own_cores:
+                try:
+                    hosts = by_ssh(folder, machines, count, ansible_python_interpreter=replayed.INTERPRETER)
+                    lines.append(compare(folder, "ssh, cores of their own", hosts, count, ["ping", "audit", "remediate"], options))
                 finally:
                     end_connections(folder)
             stand_ins = [

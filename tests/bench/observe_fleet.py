@@ -27,21 +27,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import replayed
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 LAB = CHECKOUT / "tests" / "lab" / "lab"
 HOST = "bench"
-MODULES = ("ansible.builtin.ping", "kataops.aio.kata_aio_facts")
-# Runs a module that Ansible left on the host, several times; the median in seconds, and the answer.
-ALONE = """
-import glob, json, statistics, subprocess, sys, time
-[module] = glob.glob("/root/.ansible/tmp/*/AnsiballZ_*.py")
-taken = []
-for _turn in range(7):
-    started = time.monotonic()
-    answer = subprocess.run([sys.executable, module], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout
-    taken.append(time.monotonic() - started)
-print(json.dumps({"seconds": statistics.median(taken), "answer": answer.decode()}))
-"""
 
 
 def machine():
@@ -55,23 +45,6 @@ def fleet(path, count, **more):
     hosts = {f"b{number:04d}": dict(base, ansible_control_path=f"{path.parent}/b{number:04d}") for number in range(1, count + 1)}
     path.write_text(json.dumps({"all": {"hosts": hosts}}))
     return path
-
-
-def on_host(command, **more):
-    return subprocess.run([LAB, "ssh", HOST, command], check=True, capture_output=True, text=True, **more).stdout
-
-
-def replayed(inventory, module):
-    """Records what the host answers, and in which time; returns the interpreter on the host that does the same without its CPU, and that time."""
-    name = module.rpartition(".")[2]
-    on_host("rm -rf ~/.ansible/tmp")
-    run(inventory, module, 1, ANSIBLE_KEEP_REMOTE_FILES="1", ANSIBLE_PIPELINING="0")
-    told = json.loads(on_host("python3 -", input=ALONE))
-    on_host(f"rm -rf ~/.ansible/tmp; cat >/root/{name}.json", input=told["answer"])
-    interpreter = f"/usr/local/bin/replay-{name}"
-    script = f"#!/bin/sh\ncat >/dev/null\nsleep {told['seconds']:.3f}\nexec cat /root/{name}.json\n"
-    on_host(f"cat >{interpreter}; chmod 755 {interpreter}", input=script)
-    return interpreter, told["seconds"]
 
 
 def run(inventory, module, forks, **settings):
@@ -95,15 +68,15 @@ def run(inventory, module, forks, **settings):
     return wall, usage.ru_utime + usage.ru_stime
 
 
-def compare(inventories, options):
-    """The modules in turn over their inventories; the medians, and facts against ping."""
-    times = {module: [] for module in MODULES}
+def compare(inventory, options):
+    """The modules in turn; the medians, and facts against ping."""
+    times = {module: [] for module in replayed.MODULES}
     for turn in range(options.runs + 1):
-        for module in MODULES:
-            taken = run(inventories[module], module, options.forks)
+        for module in replayed.MODULES:
+            taken = run(inventory, module, options.forks)
             if turn:  # the first opens connections, and fills caches
                 times[module].append(taken)
-    (ping, ping_cpu), (facts, facts_cpu) = ([statistics.median(one[part] for one in times[module]) for part in (0, 1)] for module in MODULES)
+    (ping, ping_cpu), (facts, facts_cpu) = ([statistics.median(one[part] for one in times[module]) for part in (0, 1)] for module in replayed.MODULES)
     return {
         "hosts": options.hosts,
         "forks": options.forks,
@@ -127,14 +100,14 @@ def main():
     try:
         with tempfile.TemporaryDirectory(prefix="kataops-bench-") as made:
             folder = Path(made)
-            inventories = dict.fromkeys(MODULES, fleet(folder / "real.json", options.hosts))
-            print(json.dumps({"way": "this_machine_plays_the_hosts", **compare(inventories, options)}), flush=True)
-            line = {"way": "hosts_have_their_own_cores"}
-            for module in MODULES:
-                interpreter, alone = replayed(fleet(folder / "one.json", 1), module)
-                line[module.rpartition(".")[2] + "_alone_ms"] = round(1000 * alone)
-                inventories[module] = fleet(folder / f"{module}.json", options.hosts, ansible_python_interpreter=interpreter)
-            print(json.dumps({**line, **compare(inventories, options)}), flush=True)
+            real = fleet(folder / "real.json", options.hosts)
+            print(json.dumps({"way": "this_machine_plays_the_hosts", **compare(real, options)}), flush=True)
+            one = fleet(folder / "one.json", 1)
+            told = replayed.record(HOST, lambda module, **settings: run(one, module, 1, **settings))
+            replayed.install(HOST, told)
+            line = {"way": "hosts_have_their_own_cores", **{name + "_alone_ms": round(1000 * alone["seconds"]) for name, alone in told.items()}}
+            own = fleet(folder / "own.json", options.hosts, ansible_python_interpreter=replayed.INTERPRETER)
+            print(json.dumps({**line, **compare(own, options)}), flush=True)
     finally:
         subprocess.run([LAB, "down", HOST], check=False, stdout=sys.stderr)
 
