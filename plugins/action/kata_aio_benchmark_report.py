@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import datetime
-import os
-import pathlib
 import typing as t
 
 from ansible.plugins.action import ActionBase
@@ -16,7 +14,7 @@ from ansible_collections.kataops.aio.plugins.module_utils._errors import AioErro
 from ansible_collections.kataops.aio.plugins.plugin_utils._benchmark import FILE_NAME, benchmark_report, table_lines
 from ansible_collections.kataops.aio.plugins.plugin_utils._plain import plain
 from ansible_collections.kataops.aio.plugins.plugin_utils._render_machine import render_json
-from ansible_collections.kataops.aio.plugins.plugin_utils._report_files import replace_text
+from ansible_collections.kataops.aio.plugins.plugin_utils._report_files import replace_text, writing
 
 ARGUMENTS = {
     "dest": {"type": "str"},
@@ -46,7 +44,9 @@ class ActionModule(ActionBase):
         path = None
         try:
             if options["dest"]:
-                path = write(report, plain(options["dest"]))
+                with writing(plain(options["dest"])) as folder:
+                    path = str(folder / FILE_NAME)
+                    replace_text(folder / FILE_NAME, render_json(report))
         except AioError as exc:
             return dict(exc.as_failure(), failed=True, changed=False)
         display = Display()
@@ -54,22 +54,3 @@ class ActionModule(ActionBase):
             display.display(line)
         failing = [entry["host"] for entry in report["hosts"] if entry["reason"]]
         return {"changed": False, "path": path, "report": report, "failing": failing, "table": "\n".join(lines)}
-
-
-def write(report: dict[str, t.Any], folder: str) -> str:
-    """The absolute path of the file that was written.
-
-    :raises AioError: when it cannot be written.
-    """
-    path = pathlib.Path(os.path.abspath(os.path.expanduser(folder))) / FILE_NAME
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, render_json(report))
-    except OSError as exc:
-        raise AioError(
-            "the benchmark could not be written: %s" % (exc.strerror or exc),
-            where=str(exc.filename or path),
-            expected="a folder on the controller in which this user may write",
-            remedy="name another folder with kata_aio_report_dir",
-        ) from exc
-    return str(path)

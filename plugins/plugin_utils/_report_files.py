@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 
@@ -24,6 +25,25 @@ FORMATS = {
 }
 
 
+@contextlib.contextmanager
+def writing(folder):
+    """Gives the folder as an absolute path, made where it is missing; whatever of it cannot be written is one clear error.
+
+    :raises AioError: for any OSError in the block.
+    """
+    base = pathlib.Path(os.path.abspath(os.path.expanduser(folder)))
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        yield base
+    except OSError as exc:
+        raise AioError(
+            "the report could not be written: %s" % (exc.strerror or exc),
+            where=str(exc.filename or base),
+            expected="a folder on the controller in which this user may write",
+            remedy="name another folder with kata_aio_report_dir",
+        ) from exc
+
+
 def write_report(report, folder, name, formats):
     """Write the report in each format: ``{format: absolute path}``. A reader sees the old file or the new one, never a part.
 
@@ -31,9 +51,7 @@ def write_report(report, folder, name, formats):
 
     :raises AioError: when the folder cannot be made or a file cannot be written.
     """
-    base = pathlib.Path(os.path.abspath(os.path.expanduser(folder)))
-    try:
-        base.mkdir(parents=True, exist_ok=True)
+    with writing(folder) as base:
         paths = {}
         for form in formats:
             end, render = FORMATS[form]
@@ -46,13 +64,6 @@ def write_report(report, folder, name, formats):
         else:
             limit.unlink(missing_ok=True)
         return paths
-    except OSError as exc:
-        raise AioError(
-            "the report could not be written: %s" % (exc.strerror or exc),
-            where=str(exc.filename or base),
-            expected="a folder on the controller in which this user may write",
-            remedy="name another folder with kata_aio_report_dir",
-        ) from exc
 
 
 def replace_text(path, text):
