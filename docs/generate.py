@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import pathlib
 
-from ansible_collections.kataops.aio.plugins.plugin_utils._inputs import INPUTS
-from ansible_collections.kataops.aio.plugins.plugin_utils._rules import by_id
+from ansible_collections.kataops.aio.plugins.plugin_utils._judge.rules import by_id
+from ansible_collections.kataops.aio.plugins.plugin_utils._rollout.inputs import INPUTS
 
 DOCS = pathlib.Path(__file__).resolve().parent
 GENERATED = "<!-- Made by docs/generate.py from the collection's own data; do not edit. -->"

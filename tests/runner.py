@@ -188,7 +188,7 @@ def unit_steps(found):
     folders = [name for name in ("tests/unit", "tests/contract") if any((CHECKOUT / name).rglob("test_*.py"))]
     steps = [pytest_step("unit/core-" + core(VENV), VENV, folders)]
     steps.append(pytest_step("unit/core-newest", NEWEST, folders, needs=no_newest, environment={"KATAOPS_FEW_EXAMPLES": "1"}))
-    on_nodes = [f"{name}/" for name in ("tests/unit/plugins/module_utils", "tests/unit/plugins/modules") if any((CHECKOUT / name).glob("test_*.py"))]
+    on_nodes = [f"{name}/" for name in ("tests/unit/plugins/module_utils", "tests/unit/plugins/modules") if any((CHECKOUT / name).rglob("test_*.py"))]
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
     for version in ("3.8", "3.9", "3.10", "3.12", "3.13"):
         if version == here:

@@ -11,10 +11,10 @@ import typing as t
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.plugin_utils._benchmark import FILE_NAME, benchmark_report, table_lines
-from ansible_collections.kataops.aio.plugins.plugin_utils._plain import plain
-from ansible_collections.kataops.aio.plugins.plugin_utils._render_machine import render_json
-from ansible_collections.kataops.aio.plugins.plugin_utils._report_files import replace_text, writing
+from ansible_collections.kataops.aio.plugins.plugin_utils._ansible.plain import plain
+from ansible_collections.kataops.aio.plugins.plugin_utils._report.benchmark import FILE_NAME, benchmark_report, table_lines
+from ansible_collections.kataops.aio.plugins.plugin_utils._report.files import replace_text, writing
+from ansible_collections.kataops.aio.plugins.plugin_utils._report.machine import render_json
 
 ARGUMENTS = {
     "dest": {"type": "str"},

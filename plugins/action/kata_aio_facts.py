@@ -9,8 +9,8 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.plugin_utils._discover import discover
-from ansible_collections.kataops.aio.plugins.plugin_utils._facts import judged_facts, second_look
+from ansible_collections.kataops.aio.plugins.plugin_utils._judge.facts import judged_facts, second_look
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata.discover import discover
 
 MODULE = "kataops.aio.kata_aio_facts"
 

@@ -9,7 +9,7 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.plugin_utils._gate import verdict
+from ansible_collections.kataops.aio.plugins.plugin_utils._rollout.gate import verdict
 
 
 class ActionModule(ActionBase):

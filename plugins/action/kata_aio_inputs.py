@@ -10,7 +10,7 @@ import os
 import typing as t
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.kataops.aio.plugins.plugin_utils._inputs import PREFIX, problems
+from ansible_collections.kataops.aio.plugins.plugin_utils._rollout.inputs import PREFIX, problems
 
 #: Variables that name files on the controller. A rollout would miss them only when it has begun.
 FILES = ("kata_aio_artifact", "kata_aio_before_wave", "kata_aio_before_host", "kata_aio_after_host", "kata_aio_after_wave")

@@ -14,10 +14,10 @@ import yaml
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.plugin_utils._plain import plain
-from ansible_collections.kataops.aio.plugins.plugin_utils._render_text import one_line, table_lines
-from ansible_collections.kataops.aio.plugins.plugin_utils._report import POLICIES, report_model
-from ansible_collections.kataops.aio.plugins.plugin_utils._report_files import FORMATS, query_report, write_report
+from ansible_collections.kataops.aio.plugins.plugin_utils._ansible.plain import plain
+from ansible_collections.kataops.aio.plugins.plugin_utils._report.files import FORMATS, query_report, write_report
+from ansible_collections.kataops.aio.plugins.plugin_utils._report.model import POLICIES, report_model
+from ansible_collections.kataops.aio.plugins.plugin_utils._report.terminal import one_line, table_lines
 
 ARGUMENTS = {
     "dest": {"type": "str"},

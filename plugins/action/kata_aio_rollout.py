@@ -9,7 +9,7 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kataops.aio.plugins.plugin_utils._rollout import CONTROLLER, rollout
+from ansible_collections.kataops.aio.plugins.plugin_utils._rollout.waves import CONTROLLER, rollout
 
 DEFAULT_WAVES = ["1", "10%", "50%", "100%"]
 

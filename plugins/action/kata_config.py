@@ -15,10 +15,10 @@ import yaml
 from ansible.plugins.action import ActionBase
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.modules.kata_config import ARGUMENT_SPEC
-from ansible_collections.kataops.aio.plugins.plugin_utils import _kata_change as change
-from ansible_collections.kataops.aio.plugins.plugin_utils import _kata_preview as preview
-from ansible_collections.kataops.aio.plugins.plugin_utils._discover import missing_documents
-from ansible_collections.kataops.aio.plugins.plugin_utils._plain import plain
+from ansible_collections.kataops.aio.plugins.plugin_utils._ansible.plain import plain
+from ansible_collections.kataops.aio.plugins.plugin_utils._change import decide as change
+from ansible_collections.kataops.aio.plugins.plugin_utils._change import preview
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata.discover import missing_documents
 
 MODULE = "kataops.aio.kata_config"
 DROP_IN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]*\.toml$")

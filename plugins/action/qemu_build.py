@@ -15,7 +15,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.plugin_utils._artifacts import Artifacts
+from ansible_collections.kataops.aio.plugins.plugin_utils._rollout.artifacts import Artifacts
 
 display = Display()
 

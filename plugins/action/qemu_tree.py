@@ -9,9 +9,9 @@ import json
 import os
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.kataops.aio.plugins.module_utils import _manifest
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.module_utils._tree import Archive, check_engines
+from ansible_collections.kataops.aio.plugins.module_utils._tree import manifest as _manifest
+from ansible_collections.kataops.aio.plugins.module_utils._tree.store import Archive, check_engines
 
 _MODULE = "kataops.aio.qemu_tree"
 

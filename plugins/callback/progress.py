@@ -44,7 +44,7 @@ import time
 
 from ansible import context
 from ansible.plugins.callback import CallbackBase
-from ansible_collections.kataops.aio.plugins.plugin_utils._rollout import wave_sizes
+from ansible_collections.kataops.aio.plugins.plugin_utils._rollout.waves import wave_sizes
 
 BAD = ("failed", "rolled_back", "unreachable")
 

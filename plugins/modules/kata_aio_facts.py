@@ -182,11 +182,11 @@ import sys
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.module_utils._kata import collect
-from ansible_collections.kataops.aio.plugins.module_utils._kernel import observe_kernel, observe_storage
-from ansible_collections.kataops.aio.plugins.module_utils._libaio import observe_libaio
-from ansible_collections.kataops.aio.plugins.module_utils._qemu import observe_qemus
-from ansible_collections.kataops.aio.plugins.module_utils._sandboxes import observe_sandboxes
+from ansible_collections.kataops.aio.plugins.module_utils._host.kernel import observe_kernel, observe_storage
+from ansible_collections.kataops.aio.plugins.module_utils._host.libaio import observe_libaio
+from ansible_collections.kataops.aio.plugins.module_utils._kata.collect import collect
+from ansible_collections.kataops.aio.plugins.module_utils._kata.sandboxes import observe_sandboxes
+from ansible_collections.kataops.aio.plugins.module_utils._qemu.observe import observe_qemus
 
 TREES = "/opt/kataops/qemu"
 LEDGER = "/var/lib/kataops-aio"
@@ -232,7 +232,7 @@ def changed_by_us():
     if not os.path.isdir(LEDGER):
         return {"changed_by_us": {}, "fell_back": {}}
     # Only now, as hosts without a ledger need not compile it
-    from ansible_collections.kataops.aio.plugins.module_utils._ledger import Ledger
+    from ansible_collections.kataops.aio.plugins.module_utils._change.ledger import Ledger
 
     try:
         for path, chain in Ledger(LEDGER).applied().items():

@@ -159,7 +159,7 @@ evidence:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.module_utils._proof import BLOCK_DRIVERS, MACHINE_TYPES, RUNTIMES, prove
+from ansible_collections.kataops.aio.plugins.module_utils._qemu.proof import BLOCK_DRIVERS, MACHINE_TYPES, RUNTIMES, prove
 
 
 def main():

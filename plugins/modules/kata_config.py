@@ -241,8 +241,8 @@ difference:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kataops.aio.plugins.module_utils._config_host import answer
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._kata_config import answer
 
 ENGINES = ["native", "io_uring", "threads"]
 METHODS = ["auto", "drop_in", "base_file"]

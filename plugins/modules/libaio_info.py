@@ -302,9 +302,9 @@ storage:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kataops.aio.plugins.module_utils._kernel import observe_kernel
-from ansible_collections.kataops.aio.plugins.module_utils._libaio import observe_libaio
-from ansible_collections.kataops.aio.plugins.module_utils._storage import observe_storage
+from ansible_collections.kataops.aio.plugins.module_utils._host.kernel import observe_kernel
+from ansible_collections.kataops.aio.plugins.module_utils._host.libaio import observe_libaio
+from ansible_collections.kataops.aio.plugins.module_utils._host.storage import observe_storage
 
 
 def main():

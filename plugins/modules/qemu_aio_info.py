@@ -194,7 +194,7 @@ qemus:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.module_utils._qemu import observe_qemus
+from ansible_collections.kataops.aio.plugins.module_utils._qemu.observe import observe_qemus
 
 
 def main():

@@ -181,8 +181,8 @@ engines:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kataops.aio.plugins.module_utils._bench import MIB, bench
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._qemu.bench import MIB, bench
 
 
 def main():

@@ -246,7 +246,7 @@ log_tail:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kataops.aio.plugins.module_utils._builder import Build, identify
+from ansible_collections.kataops.aio.plugins.module_utils._build.builder import Build, identify
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 
 ARGUMENT_SPEC = {

@@ -234,9 +234,11 @@ import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import fetch_url
-from ansible_collections.kataops.aio.plugins.module_utils import _in_place, _manifest, _tree
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.module_utils._tree_use import users
+from ansible_collections.kataops.aio.plugins.module_utils._tree import in_place as _in_place
+from ansible_collections.kataops.aio.plugins.module_utils._tree import manifest as _manifest
+from ansible_collections.kataops.aio.plugins.module_utils._tree import store as _tree
+from ansible_collections.kataops.aio.plugins.module_utils._tree.use import users
 
 ARGUMENT_SPEC = {
     "state": {"type": "str", "choices": ["present", "verified", "queried", "absent", "pruned", "in_place", "taken_back"], "default": "present"},

@@ -67,7 +67,7 @@ def main():
         os.makedirs(os.path.join(tree, "ansible_collections", "kataops"))
         os.symlink(COLLECTION, os.path.join(tree, "ansible_collections", "kataops", "aio"))
         sys.path.insert(0, tree)
-        from ansible_collections.kataops.aio.plugins.module_utils._qemu import observe_qemus
+        from ansible_collections.kataops.aio.plugins.module_utils._qemu.observe import observe_qemus
 
         def probe(binary):
             [qemu] = observe_qemus([binary], options.storage)

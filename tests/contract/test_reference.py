@@ -13,10 +13,11 @@ import yaml
 from ansible_collections.kataops.aio.docs import generate
 from ansible_collections.kataops.aio.plugins.action.kata_aio_facts import VARIABLES
 from ansible_collections.kataops.aio.plugins.modules import kata_aio_facts
-from ansible_collections.kataops.aio.plugins.plugin_utils import _discover, _kata_toml
-from ansible_collections.kataops.aio.plugins.plugin_utils._inputs import INPUTS, INTERNAL, problems
-from ansible_collections.kataops.aio.plugins.plugin_utils._releases import QEMU_BUMPS
-from ansible_collections.kataops.aio.plugins.plugin_utils._rules import RULES
+from ansible_collections.kataops.aio.plugins.plugin_utils._judge.rules import RULES
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata import discover as _discover
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata import effective as _kata_toml
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata.releases import QEMU_BUMPS
+from ansible_collections.kataops.aio.plugins.plugin_utils._rollout.inputs import INPUTS, INTERNAL, problems
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 

@@ -13,7 +13,7 @@ import sys
 
 import pytest
 import yaml
-from ansible_collections.kataops.aio.plugins.plugin_utils._inputs import INPUTS, problems
+from ansible_collections.kataops.aio.plugins.plugin_utils._rollout.inputs import INPUTS, problems
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 PROJECT = TOP / "docs" / "examples" / "awx"

@@ -23,9 +23,10 @@ import traceback
 from pathlib import Path
 
 import pytest
-from ansible_collections.kataops.aio.plugins.module_utils import _atomic, _rollback
+from ansible_collections.kataops.aio.plugins.module_utils._change import rollback as _rollback
+from ansible_collections.kataops.aio.plugins.module_utils._change import transaction as _atomic
+from ansible_collections.kataops.aio.plugins.module_utils._change.ledger import Ledger
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.module_utils._ledger import Ledger
 
 pytestmark = pytest.mark.lab
 

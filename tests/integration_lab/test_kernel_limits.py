@@ -12,7 +12,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.kataops.aio.plugins.module_utils import _bounded, _kernel, _storage
+from ansible_collections.kataops.aio.plugins.module_utils._host import in_child as _bounded
+from ansible_collections.kataops.aio.plugins.module_utils._host import kernel as _kernel
+from ansible_collections.kataops.aio.plugins.module_utils._host import storage as _storage
 from kernel_switches import DISABLED, MAX_NR
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="turns kernel switches: needs root")]

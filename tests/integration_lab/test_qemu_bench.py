@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.kataops.aio.plugins.module_utils._bench import MIB, bench
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._qemu.bench import MIB, bench
 from kernel_switches import DISABLED, MAX_NR, NR
 from real_qemus import binary_named
 
@@ -88,7 +88,7 @@ def test_storage_without_direct_is_told(tmp_path):
 
 def test_nothing_stays_when_it_is_killed(tmp_path):
     binary = binary_named("static-both", tmp_path)
-    code = "from ansible_collections.kataops.aio.plugins.module_utils._bench import bench; bench(%r, storage_path=%r, size=2**25, seconds=60)"
+    code = "from ansible_collections.kataops.aio.plugins.module_utils._qemu.bench import bench; bench(%r, storage_path=%r, size=2**25, seconds=60)"
     tree = tmp_path / "tree" / "ansible_collections" / "kataops"
     tree.mkdir(parents=True)
     (tree / "aio").symlink_to(COLLECTION)

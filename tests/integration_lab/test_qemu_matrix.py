@@ -29,7 +29,8 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.kataops.aio.plugins.module_utils import _proof, _qemu
+from ansible_collections.kataops.aio.plugins.module_utils._qemu import observe as _qemu
+from ansible_collections.kataops.aio.plugins.module_utils._qemu import proof as _proof
 from kernel_switches import DISABLED, MAX_NR, NR
 from real_qemus import FOLDER, binary_named
 
@@ -386,7 +387,8 @@ def test_debians_sandbox_changes_nothing(tmp_path, switches):
 
 KILLED = """
 import sys
-from ansible_collections.kataops.aio.plugins.module_utils import _proof, _qemu
+from ansible_collections.kataops.aio.plugins.module_utils._qemu import proof as _proof
+from ansible_collections.kataops.aio.plugins.module_utils._qemu import observe as _qemu
 print("on", flush=True)
 while True:
     _qemu.observe_qemus([sys.argv[1]], sys.argv[2], timeout=60)

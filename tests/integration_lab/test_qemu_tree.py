@@ -16,9 +16,13 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.kataops.aio.plugins.module_utils import _builder, _manifest, _recipe, _tree, _tree_use
+from ansible_collections.kataops.aio.plugins.module_utils._build import builder as _builder
+from ansible_collections.kataops.aio.plugins.module_utils._build import recipe as _recipe
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.module_utils._qemu import observe_qemus
+from ansible_collections.kataops.aio.plugins.module_utils._qemu.observe import observe_qemus
+from ansible_collections.kataops.aio.plugins.module_utils._tree import manifest as _manifest
+from ansible_collections.kataops.aio.plugins.module_utils._tree import store as _tree
+from ansible_collections.kataops.aio.plugins.module_utils._tree import use as _tree_use
 from release_tarball import kata_static
 
 FOLDER = Path(os.environ.get("KATAOPS_LAB_QEMUS", "/nonexistent"))

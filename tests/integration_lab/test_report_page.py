@@ -19,8 +19,8 @@ import urllib.error
 import urllib.request
 
 import pytest
-from ansible_collections.kataops.aio.plugins.plugin_utils._render_html import render_html
-from ansible_collections.kataops.aio.plugins.plugin_utils._report import natural_key, report_model
+from ansible_collections.kataops.aio.plugins.plugin_utils._report.html import render_html
+from ansible_collections.kataops.aio.plugins.plugin_utils._report.model import natural_key, report_model
 from ansible_collections.kataops.aio.tests.unit.plugins.plugin_utils import report_fleet as fleet
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -20,7 +20,8 @@ import uuid
 from pathlib import Path
 
 import pytest
-from ansible_collections.kataops.aio.plugins.module_utils import _sandbox_process, _sandboxes
+from ansible_collections.kataops.aio.plugins.module_utils._kata import sandbox_process as _sandbox_process
+from ansible_collections.kataops.aio.plugins.module_utils._kata import sandboxes as _sandboxes
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="reads other processes' /proc entries: needs root")]
 

@@ -49,7 +49,7 @@ def known():
 def role_files():
     """Whatever decides what the role builds; a change there asks the role again (which builds only if its inputs changed)."""
     plugins = CHECKOUT / "plugins"
-    return [CHECKOUT / "roles" / "qemu_build", *sorted(plugins.glob("*/*build*.py")), *sorted(plugins.glob("module_utils/_recipe.py"))]
+    return [CHECKOUT / "roles" / "qemu_build", *sorted(plugins.glob("*/*build*.py")), *sorted(plugins.glob("module_utils/_build/recipe.py"))]
 
 
 def builder_up(host=BUILDER, groups=(BUILDER_GROUP,)):

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 from ansible_collections.kataops.aio.plugins.action.kata_aio_benchmark_report import ActionModule
-from ansible_collections.kataops.aio.plugins.plugin_utils._benchmark import benchmark_report, table_lines
+from ansible_collections.kataops.aio.plugins.plugin_utils._report.benchmark import benchmark_report, table_lines
 
 NOW = datetime.datetime(2026, 1, 31, 9, 3, 34, tzinfo=datetime.timezone.utc)
 

@@ -13,7 +13,7 @@ import sys
 import pytest
 import yaml
 from ansible_collections.kataops.aio.plugins.action.kata_aio_report import collection_version, failure_message
-from ansible_collections.kataops.aio.plugins.plugin_utils._report import report_model
+from ansible_collections.kataops.aio.plugins.plugin_utils._report.model import report_model
 from ansible_collections.kataops.aio.tests.unit.plugins.plugin_utils import report_fleet as fleet
 
 # Gives a host the facts that the module would have returned, as the module does: as ansible_facts of its result.

@@ -20,12 +20,12 @@ from unittest import mock
 import pytest
 from ansible.playbook.task import Task
 from ansible_collections.kataops.aio.plugins.action import kata_config as action
-from ansible_collections.kataops.aio.plugins.module_utils import _config_host
+from ansible_collections.kataops.aio.plugins.module_utils import _kata_config as _config_host
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.module_utils._kata import collect
-from ansible_collections.kataops.aio.plugins.plugin_utils import _kata_preview as preview
-from ansible_collections.kataops.aio.plugins.plugin_utils import _releases as releases
-from ansible_collections.kataops.aio.plugins.plugin_utils._kata_toml import parse
+from ansible_collections.kataops.aio.plugins.module_utils._kata.collect import collect
+from ansible_collections.kataops.aio.plugins.plugin_utils._change import preview
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata import releases
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata.effective import parse
 from ansible_collections.kataops.aio.tests.fixtures.layouts import layouts
 
 SHARE = "/opt/kata/share/defaults/kata-containers"
@@ -451,8 +451,8 @@ def test_an_interrupted_run_is_settled_first(static):
     def crash(*_args):
         raise KeyboardInterrupt
 
-    with mock.patch("ansible_collections.kataops.aio.plugins.module_utils._atomic._swap", crash), mock.patch(
-        "ansible_collections.kataops.aio.plugins.module_utils._atomic._take_back"
+    with mock.patch("ansible_collections.kataops.aio.plugins.module_utils._change.transaction._swap", crash), mock.patch(
+        "ansible_collections.kataops.aio.plugins.module_utils._change.transaction._take_back"
     ), pytest.raises(KeyboardInterrupt):
         static.run(engine="native")
     assert [path for path in static.snapshot() if ".kataops-aio-" in path]

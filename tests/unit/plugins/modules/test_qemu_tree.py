@@ -16,7 +16,7 @@ import threading
 import pytest
 import yaml
 from ansible.module_utils import basic
-from ansible_collections.kataops.aio.plugins.module_utils import _manifest
+from ansible_collections.kataops.aio.plugins.module_utils._tree import manifest as _manifest
 from ansible_collections.kataops.aio.plugins.modules import qemu_tree
 
 ID = "qemu-7.2.22-test-static-0123456789ab"

@@ -8,8 +8,8 @@ QEMU's words are those that real builds gave; findings come from the real rules.
 
 from __future__ import annotations
 
-from ansible_collections.kataops.aio.plugins.plugin_utils._assess import finding
-from ansible_collections.kataops.aio.plugins.plugin_utils._report import natural_key
+from ansible_collections.kataops.aio.plugins.plugin_utils._judge.assess import finding
+from ansible_collections.kataops.aio.plugins.plugin_utils._report.model import natural_key
 
 CONFIG = "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml"
 STATIC = "/opt/kata/bin/qemu-system-x86_64"

@@ -1,0 +1,241 @@
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From findings and policy to the cheapest sufficient steps. PRIVATE to kataops.aio.
+
+Pure functions over plain data; the shapes are in docs/architecture.md. A plan is a proposal: each road is proved on the host before the switch, and
+where one fails there, the next of the plan's alternatives is tried that does not use what failed.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import typing as t
+
+from ansible_collections.kataops.aio.plugins.plugin_utils._judge.assess import contexts_per_sandbox, fallen_back_from, hot_plug_refused, qemu_of
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata.requests import block_request, can_use
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata.settings import wanted_keys
+
+#: Cheapest first; ``fall_back`` comes after all of them and only where the user allows it.
+ROADS = ("configuration", "reuse", "replace", "rebuild")
+
+EVENTS_PER_CONTEXT = 1024
+
+#: As ``qemu_path``: the binary of the QEMU that the stage phase brings, whose path is known only then.
+STAGED = ""
+
+#: The most expensive first: the road of a host with several runtimes.
+COSTS = ("impossible", "rebuild", "replace", "reuse", "fall_back", "configuration")
+
+#: A host with several runtimes could have many combinations of their roads; more than these are not tried.
+MOST_WAYS = 8
+
+#: A Kata release as it is published; QEMU is taken out of it on the builder.
+KATA_STATIC = re.compile(r"^kata-static-(?P<release>\d[^/]*?)-(?P<architecture>[a-z0-9_]+)\.tar\.(?:xz|zst|gz)$")
+_KATA_ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+Data = t.Dict[str, t.Any]
+
+
+def target_engine(runtime: Data, observations: Data, policy: Data) -> str:
+    """The engine that the runtime should use: the policy's, else the one that it asks for, unless the host can never give that one.
+
+    What a runtime asks for since we fell back is not what is wanted of it.
+    """
+    if policy["engine"] != "auto":
+        return policy["engine"]
+    asked = fallen_back_from(runtime, observations) or block_request(runtime)["engine"]
+    if asked == "threads":
+        return "threads"
+    if asked == "io_uring" and kernel_allows_io_uring(runtime, observations):
+        return "io_uring"
+    return "native"
+
+
+def kernel_allows_io_uring(runtime: Data, observations: Data) -> bool:
+    """Whether the kernel lets this runtime's QEMU (root, or an ordinary user where ``rootless``) set up a ring."""
+    io_uring = observations["kernel"]["io_uring"]
+    return io_uring["setup_user" if runtime["values"].get("rootless") else "setup_root"]["ok"] is not False
+
+
+def storage_allows(engine: str, observations: Data) -> bool:
+    """Whether the storage allows what the engine needs (native: O_DIRECT)."""
+    return engine != "native" or not any(s["o_direct"] is False for s in observations["storage"])
+
+
+def serves(qemu: Data | None, engine: str) -> bool:
+    """Whether this QEMU can serve the engine once the kernel's limits allow it."""
+    if qemu is None or qemu["status"] != "answered" or qemu["firmware"]["missing"]:
+        return False
+    return qemu["engines"][engine]["compiled"] is True
+
+
+def complete(qemu: Data) -> bool:
+    """Whether a QEMU has all that Kata needs beside the engine."""
+    return not qemu["devices_missing"] and not qemu["objects_missing"] and bool(qemu["machine_types"])
+
+
+def takes_disks(runtime: Data, qemu: Data) -> bool:
+    """Whether this QEMU takes the runtime's requests for block devices (not whether it takes those for vCPUs)."""
+    return not any(argument["blocks"] for argument in hot_plug_refused(runtime, qemu))
+
+
+def reusable(observations: Data, engine: str, runtime: Data) -> list[Data]:
+    """Other QEMUs of this host that serve the engine and this runtime's requests: our trees first, then complete ones of the distribution."""
+    besides = runtime["values"]["path"]
+    rank = {"kataops": 0, "kata_static": 1, "distribution": 2}
+    fit = [
+        qemu
+        for qemu in observations["qemus"]
+        if besides not in qemu["names"] and qemu["origin"] in rank and serves(qemu, engine) and (qemu["origin"] == "kata_static" or complete(qemu))
+    ]
+    fit = [qemu for qemu in fit if not hot_plug_refused(runtime, qemu)]
+    return sorted(fit, key=lambda qemu: (rank[qemu["origin"]], qemu["path"]))
+
+
+def best_engine(runtime: Data, qemu: Data | None, observations: Data) -> str | None:
+    """The best engine that works with what is there now: io_uring, else threads."""
+    if qemu is None or qemu["status"] != "answered" or not takes_disks(runtime, qemu):
+        return None
+    for engine in ("io_uring", "threads"):
+        usable = qemu["engines"][engine]["usable"] and can_use(runtime, engine)
+        if usable and (engine == "threads" or kernel_allows_io_uring(runtime, observations)):
+            return engine
+    return None
+
+
+def _replacements(observations: Data, policy: Data) -> t.Iterator[tuple[Data, str]]:
+    """What the road replace can bring to this host, and why it is offered: the artifact that is named, and the distribution's package where allowed."""
+    artifact = policy.get("artifact")
+    if artifact:
+        named = KATA_STATIC.match(posixpath.basename(artifact))
+        given = {"artifact": artifact, "sha256": policy.get("artifact_sha256")}
+        if named is None:
+            yield dict(given, source="artifact", key="replace with %s" % artifact), "an artifact is given: %s" % artifact
+        elif _KATA_ARCHITECTURES.get(named["architecture"], named["architecture"]) == observations["host"]["architecture"]:
+            release, architecture = named["release"], observations["host"]["architecture"]
+            bring = dict(given, source="build", kind="kata_static", build="kata-static-%s-%s" % (release, architecture), release=release)
+            yield dict(bring, key="replace with the QEMU of Kata %s" % release), "the QEMU of Kata %s is taken out of %s" % (release, artifact)
+    if policy.get("package"):
+        yield {"source": "package", "key": "replace with the distribution's package"}, "the distribution's package may be installed"
+
+
+def _options(runtime: Data, observations: Data, policy: Data) -> tuple[list[Data], str | None]:
+    """Everything that could repair one runtime, the cheapest first by the user's order of roads; and why there is nothing where there is not.
+
+    An option is ``{runtime, engine, road, key, qemu_path, qemu, reason, instead_of}``; ``qemu`` is what the stage phase has to bring or prove.
+    """
+    engine = target_engine(runtime, observations, policy)
+    path = runtime["values"]["path"]
+    qemu = qemu_of(observations, path)
+    base: Data = {"runtime": runtime["id"], "engine": engine, "qemu_path": None, "qemu": None, "instead_of": None}
+    options: list[Data] = []
+    closed = None
+    if not can_use(runtime, engine):
+        closed = "%s %s cannot use %s" % (runtime["runtime"] or "this runtime", runtime["release"] or "(release unknown)", engine)
+    elif not storage_allows(engine, observations):
+        closed = "the storage refuses O_DIRECT, which %s needs" % engine
+    else:
+        for road in policy["roads"]:
+            if road == "configuration" and serves(qemu, engine) and takes_disks(runtime, qemu):
+                options.append(dict(base, road=road, key="configuration with %s" % path, reason="%s has %s" % (path, engine)))
+            elif road == "reuse":
+                for other in reusable(observations, engine, runtime):
+                    bring = {"source": "existing", "path": other["path"], "key": "reuse of %s" % other["path"]}
+                    reason = "%s has %s and all that Kata needs" % (other["path"], engine)
+                    options.append(dict(base, road=road, key=bring["key"], qemu_path=other["path"], qemu=bring, reason=reason))
+            elif road == "replace":
+                for bring, reason in _replacements(observations, policy):
+                    options.append(dict(base, road=road, key=bring["key"], qemu_path=STAGED, qemu=bring, reason=reason))
+            elif road == "rebuild":
+                bring = {"source": "build", "kind": "rebuild", "build": "rebuild-%s" % observations["host"]["architecture"], "key": "rebuild"}
+                reason = "no QEMU of this host has %s and all that Kata needs" % engine
+                options.append(dict(base, road=road, key="rebuild", qemu_path=STAGED, qemu=bring, reason=reason))
+    closed = closed or "none of the allowed roads (%s) leads to %s" % (", ".join(policy["roads"]), engine)
+    instead = best_engine(runtime, qemu, observations)
+    if policy["fall_back"] and instead not in (None, engine):
+        reason = "%s; %s works here" % (closed if not options else "where no road leads to %s" % engine, instead)
+        options.append(dict(base, road="fall_back", key="fall back to %s" % instead, engine=instead, instead_of=engine, reason=reason))
+    return options, closed
+
+
+def _way(runtimes: list[Data], options: dict[str, list[Data]], without: frozenset[str], observations: Data, policy: Data) -> Data | None:
+    """The cheapest way to repair all of these runtimes without what has failed; None where one of them is left without any."""
+    plans, settings = [], []
+    for runtime in runtimes:
+        option = next((o for o in options[runtime["id"]] if o["key"] not in without), None)
+        if option is None:
+            return None
+        keys, notes = wanted_keys(option["engine"], runtime["runtime"], runtime["release"], option["qemu_path"] or None)
+        plans.append(dict(option, keys=keys, notes=notes))
+        effective = all(runtime["values"].get(key) == value for key, value in keys.items())
+        if option["qemu_path"] == STAGED or not effective:
+            wish = {"runtimes": [runtime["id"]], "engine": option["engine"], "qemu_path": option["qemu_path"], "method": policy["method"]}
+            settings.append(dict(wish, instead_of=option["instead_of"]) if option["instead_of"] else wish)
+    roads = [p["road"] for p in plans]
+    native = [r for r, p in zip(runtimes, plans) if p["engine"] == "native"]
+    staged = [p for p in plans if p["qemu_path"] == STAGED] or [p for p in plans if p["qemu"]]
+    first = staged[0] if staged else None
+    return {
+        "road": next((road for road in COSTS if road in roads), "none"),
+        "uses": sorted({p["key"] for p in plans}),
+        "reasons": ["%s: %s" % (p["runtime"], p["reason"]) for p in plans],
+        "runtimes": [{key: value for key, value in p.items() if key != "qemu"} for p in plans],
+        "qemu": first["qemu"] if first else None,
+        "engine": (first or plans[0])["engine"] if plans else None,
+        "limits": _limits(observations, native, policy),
+        "settings": settings,
+    }
+
+
+def _ways(runtimes: list[Data], options: dict[str, list[Data]], observations: Data, policy: Data) -> list[Data]:
+    """Every way, the cheapest first: the next ones leave out one more of the things that those before them use."""
+    found: list[Data] = []
+    waiting: list[frozenset[str]] = [frozenset()]
+    seen = set(waiting)
+    while waiting and len(found) < MOST_WAYS:
+        without = waiting.pop(0)
+        way = _way(runtimes, options, without, observations, policy)
+        if way is None:
+            continue
+        if way["uses"] not in [other["uses"] for other in found]:
+            found.append(way)
+        for key in way["uses"]:
+            more = without | {key}
+            if more not in seen:
+                seen.add(more)
+                waiting.append(more)
+    return found
+
+
+def make_plan(observations: Data, runtimes: list[Data], assessment: Data, policy: Data) -> Data:
+    """The plan of one host; see the contract ``plan`` in docs/architecture.md.
+
+    :arg policy: ``{engine, roads, fall_back, artifact, artifact_sha256, package, aio_max_nr, headroom, method}``
+    """
+    relevant = [r for r in runtimes if assessment["verdicts"][r["id"]] in ("broken", "degraded")]
+    by_runtime = {r["id"]: [f for f in assessment["findings"] if f["runtime"] == r["id"]] for r in relevant}
+    repairable = [r for r in relevant if any(f["affects"] == "engine" and f["severity"] != "info" for f in by_runtime[r["id"]])]
+    blocked = [f for own in by_runtime.values() for f in own if f["affects"] == "configuration" and f["severity"] == "error"]
+    options, closed = {}, {}
+    for runtime in repairable:
+        options[runtime["id"]], closed[runtime["id"]] = _options(runtime, observations, policy)
+    ways = _ways(repairable, options, observations, policy)
+    reasons = ["%s: %s" % (rid, own[0]["reason"] if own else closed[rid]) for rid, own in options.items()]
+    reasons += ["%s: %s (%s)" % (f["where"], f["title"], f["id"]) for f in blocked]
+    nothing = {"uses": [], "runtimes": [], "qemu": None, "engine": None, "limits": None, "settings": []}
+    if blocked or not ways:
+        ways = [dict(nothing, road="impossible" if blocked or repairable else "none")]
+    return dict(ways[0], needed=bool(repairable or blocked), reasons=reasons, alternatives=ways[1:])
+
+
+def _limits(observations: Data, native: list[Data], policy: Data) -> Data | None:
+    """fs.aio-max-nr where the host's is too low for the policy's head-room, never lower than what is set."""
+    aio = observations["kernel"]["aio"]
+    if not native or aio["max_nr"] is None:
+        return None
+    need = policy["headroom"] * max(contexts_per_sandbox(r["values"]) for r in native) * EVENTS_PER_CONTEXT
+    if aio["free"] >= need:
+        return None
+    return {"aio_max_nr": max(policy["aio_max_nr"], aio["max_nr"], aio["nr"] + need)}

@@ -1,0 +1,282 @@
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The documents of a host → the Kata runtimes that it has, with their effective values. Pure. PRIVATE to kataops.aio.
+
+Input is the contract ``kata``, output the contract ``runtimes`` of docs/architecture.md. Besides the codes of ``_kata_toml`` a runtime may have:
+
+=========================== ==========================================================================================================
+``kata_conf_file_rejected`` Kata 4.0.0 and later refuses this ``KATA_CONF_FILE``: it resolves to none of the default paths
+``conf_file_unknown``       a wrapper sets ``KATA_CONF_FILE`` in a way that only a shell can tell
+``shim_missing``            the handler's shim is not there: no sandbox of it can start
+``shims_differ``            handlers that share this base file have shims of different releases
+``cri_toml_invalid``        a configuration file of the CRI is not TOML (told with every runtime of that CRI)
+``cri_template``            a template of the CRI's configuration was read without its template lines
+``cri_unreadable``          a configuration file of the CRI could not be read
+``limits``                  the host has more configuration than is looked at
+=========================== ==========================================================================================================
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata import documents as kata_host
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata import effective as kata_toml
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata import handlers as wiring
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata import releases
+
+# What a missing key of [hypervisor.qemu] means. For block_device_aio see _defaults().
+DEFAULTS = {
+    "path": releases.DEFAULT_QEMU_PATH,
+    "block_device_driver": "virtio-scsi",
+    "block_device_cache_set": False,
+    "block_device_cache_direct": False,
+    "block_device_cache_noflush": False,
+    "disable_block_device_use": False,
+    "enable_iothreads": False,
+    "enable_guest_swap": False,
+    "enable_annotations": [],
+    "valid_hypervisor_paths": [],
+    "firmware": "",
+}
+
+# The values that a runtime keeps: what judging and planning look at, and whatever a drop-in sets. All others stay on the host.
+KEPT = frozenset(DEFAULTS) | {"block_device_aio", "image", "indep_iothreads", "initrd", "kernel", "machine_type", "rootless", "shared_fs"}
+
+_BASE_NAME = re.compile(r"configuration.*\.toml$")
+
+
+def _defaults(kind, release):
+    before_the_key = kind == "go" and releases.at_least(release, "3.0.0") is False  # QEMU's own default, then
+    return dict(DEFAULTS, block_device_aio="threads" if before_the_key else releases.DEFAULT_AIO)
+
+
+def _drop_in_sources(host, folder):
+    """The entries of a config.d as :func:`_kata_toml.effective` wants them, in the order in which they count."""
+    record = host.kata["config_dirs"].get(folder) or {"entries": []}
+    found = []
+    for entry in record["entries"]:
+        document = host.documents.get(entry["document"]) if entry["document"] else None
+        source = {
+            "name": entry["name"],
+            "path": posixpath.join(folder, entry["name"]),
+            "kind": entry["kind"],
+            "text": None,
+            "reason": entry["reason"],
+            "sha256": None,
+        }
+        if document is not None:
+            source.update(text=host.text(entry["document"]), reason=document["reason"], sha256=document["sha256"])
+        if entry["kind"] == "symlink":
+            source.update(target=entry["target"], target_kind=document["kind"] if document else "missing")
+        found.append(source)
+    return sorted(found, key=lambda source: source["name"].encode("utf-8", "surrogateescape"))
+
+
+def _config_dir_problems(record, path):
+    if record is None or record["kind"] == "missing":
+        return []
+    if record["kind"] == "dangling":
+        return [{"code": "config_dir_dangling", "where": path, "detail": record["reason"]}]
+    if record["kind"] != "directory":
+        return [{"code": "config_dir_not_a_folder", "where": path, "detail": "it is a %s" % record["kind"]}]
+    if record["reason"]:
+        return [{"code": "config_dir_unreadable", "where": path, "detail": record["reason"]}]
+    return []
+
+
+def _bases_beside(host, folder):
+    """The base files (real paths) that read a config.d: those in its parent folder, and in any other whose config.d is the same by a link."""
+    here = (host.kata["config_dirs"].get(folder) or {}).get("real_path")
+    parents = {posixpath.dirname(folder)} | {
+        posixpath.dirname(path) for path, record in host.kata["config_dirs"].items() if here and record["real_path"] == here
+    }
+    return sorted(
+        real
+        for real, document in host.documents.items()
+        if posixpath.dirname(real) in parents and document["kind"] == "regular" and _BASE_NAME.match(posixpath.basename(real))
+    )
+
+
+def _base_alone(host, real, runtime, release=None):
+    """A base file by a runtime's rules, without drop-ins."""
+    key = (real, runtime, release)
+    if key not in host.memo:
+        host.memo[key] = kata_toml.effective(host.source(real), (), runtime, release)
+    return host.memo[key]
+
+
+def _hypervisors_of(host, real):
+    return _base_alone(host, real, "go")["hypervisors"]
+
+
+def _is_rs(host, real):
+    """Is this a configuration file of runtime-rs, by its place or by the key that only its files have?"""
+    table = _base_alone(host, real, "rs")["document"].get("runtime")
+    return "/runtime-rs/" in real or (isinstance(table, dict) and "hypervisor_name" in table)
+
+
+def _drop_in_unsafe(host, runtime, base_values, rules):
+    """Why no drop-in with keys of [hypervisor.qemu] may be written beside a runtime's base file, or ``None``. ``rules``: whose rules hold there."""
+    directory, release = runtime["config_dir"], runtime["release"]
+    if runtime["hypervisor"] != "qemu":
+        return "its hypervisor is %s, not QEMU" % (runtime["hypervisor"] or "not to be told")
+    if directory["kind"] not in ("directory", "missing"):
+        return "%s is a %s, not a folder" % (directory["path"], "dangling symlink" if directory["kind"] == "dangling" else directory["kind"])
+    if runtime["runtime"] is None:
+        return "it is not known which of Kata's runtimes reads it: %s" % runtime["runtime_reason"]
+    supported = releases.drop_ins_supported(runtime["runtime"], release)
+    if supported is False:
+        return "Kata %s does not read config.d" % release
+    if runtime["runtime"] == "go" and releases.at_least(release, "3.0.0") is False:
+        return "the Go runtime of Kata %s refuses a drop-in with block_device_aio (the key came with 3.0.0)" % release
+    if supported is None and "block_device_aio" not in base_values:
+        return "Kata's release is unknown, and nothing shows that it reads config.d and knows block_device_aio"
+    others = [real for real in directory["shared_with"] if _hypervisors_of(host, real) != ["qemu"]] if rules == "go" else []
+    if others:
+        names = ", ".join(posixpath.basename(real) for real in others[:3]) + (" and %d more" % (len(others) - 3) if len(others) > 3 else "")
+        return "%s is shared with base files that are not QEMU's (%s): the Go runtime would take one of two hypervisors at random" % (
+            directory["path"],
+            names,
+        )
+    return None
+
+
+def _runtime(host, found):
+    """The contract ``runtime`` of one base file and runtime kind, still without ``drop_in``; and the values of the base file alone."""
+    real = found["real"]
+    path = real or found["asked"]
+    folder = posixpath.join(posixpath.dirname(path), "config.d")
+    record = host.kata["config_dirs"].get(folder)
+    sources = _drop_in_sources(host, folder)
+    kind = found["kind"] or "go"
+    merged = kata_toml.effective(host.source(path), sources, kind, found["release"])
+    values = {key: value for key, value in merged["values"].items() if key in KEPT or merged["sources"][key] != path}
+    origins = {key: merged["sources"][key] for key in values}
+    if merged["hypervisor"] == "qemu":
+        for key, value in _defaults(kind, found["release"]).items():
+            if key not in values:
+                values[key], origins[key] = value, "default"
+            elif key in ("path", "block_device_aio") and values[key] == "":
+                values[key] = value
+    document = host.documents.get(real) or {}
+    problems = found["problems"] + _config_dir_problems(record, folder) + merged["problems"]
+    return {
+        "id": path,
+        "handlers": found["handlers"],
+        "cri": found["cri"],
+        "runtime": found["kind"],
+        "runtime_reason": found["kind_reason"],
+        "release": found["release"],
+        "release_source": found["release_source"],
+        "shim": found["shim"],
+        "config": dict({key: document.get(key) for key in ("sha256", "mode", "uid", "gid")}, asked=found["asked"], real_path=real, how=found["how"]),
+        "config_dir": {
+            "path": folder,
+            "exists": bool(record and record["kind"] == "directory"),
+            "kind": record["kind"] if record else "missing",
+            "drop_ins": [{key: source[key] for key in ("name", "path", "kind", "sha256")} for source in sources],
+            "shared_with": [other for other in _bases_beside(host, folder) if other != real],
+        },
+        "hypervisor": merged["hypervisor"],
+        "values": values,
+        "sources": origins,
+        "problems": problems,
+        "refused": merged["refused"] or any(problem["code"] in ("config_dir_not_a_folder", "kata_conf_file_rejected") for problem in problems),
+    }, _base_alone(host, path, kind, found["release"])["values"]
+
+
+def _with_handlers(host, wanted):
+    """What the CRIs' handlers lead to, by ``(real or asked path, runtime kind)``."""
+    found = {}
+    for handler in wiring.handlers(host, wanted):
+        wired = wiring.wire(host, handler, wanted)
+        if wired["kind"] is None and wired["real"] and _is_rs(host, wired["real"]):
+            wired.update(kind="rs", kind_reason="%s is a configuration file of runtime-rs" % wired["real"])
+        problems = wired.pop("problems")
+        entry = found.setdefault((wired["real"] or wired["asked"], wired["kind"]), dict(wired, handlers=[], cri=[], problems=[]))
+        if wired["release"] != entry["release"]:
+            problems.append(
+                {
+                    "code": "shims_differ",
+                    "where": wired["shim"] or handler["handler"],
+                    "detail": "handler %s is of release %s, the others of %s" % (handler["handler"], wired["release"], entry["release"]),
+                }
+            )
+        for key, value in (("handlers", handler["handler"]), ("cri", handler["cri"])):
+            if value not in entry[key]:
+                entry[key].append(value)
+        entry["problems"] += [problem for problem in problems if problem not in entry["problems"]]
+    return found
+
+
+def _without_handlers(host, found):
+    """Add base files that no handler names: the first that exists of each runtime's default places (what ``kata-runtime`` and ``ctr`` use), and
+    those that the user named."""
+    places = []
+    for kind, prefix in (("go", "/opt/kata"), ("go", "/usr"), ("rs", None)):
+        existing = [path for path in releases.default_configurations(kind, None, prefix) if host.resolve(path)]
+        places += [(kind, path, "default") for path in existing[:1]]
+    for path in host.named(host.kata["extra_files"]):
+        if host.resolve(path) and posixpath.basename(posixpath.dirname(path)) != "config.d" and _hypervisors_of(host, host.resolve(path)):
+            places.append(("go", path, "named"))
+    for place, path, how in places:
+        real = host.resolve(path)
+        kind = "rs" if _is_rs(host, real) else place  # runtime-rs 3.0 to 3.2 used the Go runtime's names
+        if any(key[0] == real and key[1] in (kind, None) for key in found):
+            continue
+        shim = kata_host.installed_shim(host, kind, path.split(kata_host.SHARE, 1)[0] if kata_host.SHARE in path else None)
+        release, source = kata_host.release_of(host, shim, path)
+        found[real, kind] = {
+            "asked": path,
+            "how": how,
+            "real": real,
+            "kind": kind,
+            "kind_reason": "the place and content of its configuration file",
+            "release": release,
+            "release_source": source,
+            "shim": shim,
+            "handlers": [],
+            "cri": [],
+            "problems": [],
+        }
+
+
+def discover(kata):
+    """The Kata runtimes of a host.
+
+    :arg kata: what the host sent (contract ``kata``).
+    :returns: a list of ``runtime`` (contract), those with handlers first, each in the order of their base files.
+    """
+    host = kata_host.Host(kata)
+    found = _with_handlers(host, [])
+    _without_handlers(host, found)
+    pairs = [_runtime(host, entry) for entry in found.values()]
+    pairs.sort(key=lambda pair: (not pair[0]["handlers"], pair[0]["id"], pair[0]["runtime"] or ""))
+    runtimes = [runtime for runtime, _base_values in pairs]
+    for runtime, base_values in pairs:
+        folder = runtime["config_dir"]["path"]
+        rules = "go" if any(other["config_dir"]["path"] == folder and other["runtime"] != "rs" for other in runtimes) else "rs"
+        reason = _drop_in_unsafe(host, runtime, base_values, rules)
+        runtime["drop_in"] = {"safe": reason is None, "reason": reason}
+        runtime["problems"] += [{"code": "limits", "where": "host", "detail": text} for text in kata["limits"]]
+    seen = set()
+    for runtime in runtimes:
+        if runtime["id"] in seen:  # one base file, read by both runtimes
+            runtime["id"] += "#" + (runtime["runtime"] or "unknown")
+        seen.add(runtime["id"])
+    return runtimes
+
+
+def missing_documents(kata):
+    """What the parse needs and the host has not sent: paths, patterns, shims and config.d folders for ``collect(wanted=…)``, or an empty list."""
+    wanted = []
+    host = kata_host.Host(kata)
+    found = _with_handlers(host, wanted)
+    for entry in found.values():
+        folder = posixpath.join(posixpath.dirname(entry["real"] or "/"), "config.d")
+        if entry["real"] and folder not in kata["config_dirs"] and not host.known(folder):
+            wanted.append(folder)
+    return sorted(dict.fromkeys(wanted))

@@ -1,0 +1,223 @@
+# Copyright (c) 2026, the kataops founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan takes the cheapest sufficient road, and none where nothing is to be done."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.kataops.aio.plugins.plugin_utils._judge.assess import assess
+from ansible_collections.kataops.aio.plugins.plugin_utils._judge.plan import make_plan
+from ansible_collections.kataops.aio.tests.unit.plugins.plugin_utils import observed as o
+
+CACHE_OFF = {"block_device_cache_set": False, "block_device_cache_direct": False}
+BROKEN = o.qemu(native="not_compiled")
+DEBIAN = o.qemu("/usr/bin/qemu-system-x86_64")
+TREE = o.qemu("/opt/kataops/qemu/qemu-8.2.4-x86_64-static-0123456789ab/bin/qemu-system-x86_64")
+NATIVE_KEYS = {"block_device_aio": "native", "block_device_cache_set": True, "block_device_cache_direct": True}
+
+
+def plan(runtime, observations, **changes):
+    policy = o.policy(**changes)
+    return make_plan(observations, [runtime], assess(observations, [runtime], policy), policy)
+
+
+def test_a_healthy_host_needs_nothing():
+    made = plan(o.runtime(), o.observations())
+    assert (made["needed"], made["road"], made["settings"], made["limits"], made["qemu"]) == (False, "none", [], None, None)
+
+
+@pytest.mark.parametrize(
+    "name, observations, changes, road, path",
+    [
+        ("only the keys", o.observations(), {}, "configuration", None),
+        ("the distribution's QEMU", o.observations([BROKEN, DEBIAN]), {}, "reuse", DEBIAN["path"]),
+        ("our tree before the distribution's", o.observations([BROKEN, DEBIAN, TREE]), {}, "reuse", TREE["path"]),
+        ("reuse not allowed", o.observations([BROKEN, DEBIAN]), {"roads": ["configuration", "rebuild"]}, "rebuild", None),
+        ("an incomplete QEMU is not reused", o.observations([BROKEN, dict(DEBIAN, devices_missing=["vhost-vsock-pci"])]), {}, "rebuild", None),
+        ("an artifact is given", o.observations([BROKEN]), {"artifact": "/srv/qemu.tar.xz"}, "replace", None),
+        ("nothing is there", o.observations([BROKEN]), {}, "rebuild", None),
+        ("the order is the user's", o.observations([BROKEN, DEBIAN]), {"roads": ["rebuild", "reuse"]}, "rebuild", None),
+        ("no road is left", o.observations([BROKEN]), {"roads": ["configuration", "reuse"]}, "impossible", None),
+        ("fall back", o.observations([BROKEN]), {"roads": ["configuration"], "fall_back": True}, "fall_back", None),
+    ],
+)
+def test_roads(name, observations, changes, road, path):
+    values = CACHE_OFF if name == "only the keys" else {}
+    made = plan(o.runtime(values=values), observations, **changes)
+    assert made["road"] == road
+    assert (made["qemu"] or {}).get("path") == path
+    assert made["needed"]
+
+
+def test_the_keys_of_the_go_runtime_come_together():
+    made = plan(o.runtime(values=CACHE_OFF), o.observations())
+    assert [r["keys"] for r in made["runtimes"]] == [NATIVE_KEYS]
+    assert made["settings"] == [{"runtimes": [o.CONFIG], "engine": "native", "qemu_path": None, "method": "auto"}]
+
+
+def test_reuse_names_the_path_in_the_same_settings():
+    made = plan(o.runtime(values=CACHE_OFF), o.observations([BROKEN, DEBIAN]))
+    assert made["runtimes"][0]["keys"] == dict(NATIVE_KEYS, path=DEBIAN["path"])
+    assert made["settings"][0]["qemu_path"] == DEBIAN["path"]
+
+
+def test_io_uring_that_the_kernel_refuses_becomes_native():
+    observations = o.observations([o.qemu(io_uring="refused")], kernel=o.kernel(io_uring_ok=False, disabled=2))
+    made = plan(o.runtime(values={"block_device_aio": "io_uring", **CACHE_OFF}), observations)
+    assert (made["road"], made["engine"]) == ("configuration", "native")
+
+
+def test_limits_alone_are_raised_without_touching_the_configuration():
+    made = plan(o.runtime(), o.observations(kernel=o.kernel(65536)))
+    assert (made["road"], made["limits"], made["settings"]) == ("configuration", {"aio_max_nr": 1048576}, [])
+
+
+def test_a_limit_is_never_lowered():
+    made = plan(o.runtime(), o.observations(kernel=o.kernel(2097152, 2097152 - 1024)))
+    assert made["limits"]["aio_max_nr"] >= 2097152 - 1024 + 128 * 1024
+
+
+def test_exhausted_aio_is_repaired_by_the_limit():
+    observations = o.observations([o.qemu(native="refused")], kernel=o.kernel(65536, 65536, io_setup_ok=False))
+    made = plan(o.runtime(), observations)
+    assert (made["road"], made["limits"]) == ("configuration", {"aio_max_nr": 1048576})
+
+
+def test_rs_3_28_falls_back_only_where_that_is_allowed():
+    assert plan(o.runtime("rs", "3.28.0"), o.observations())["road"] == "impossible"
+    made = plan(o.runtime("rs", "3.28.0"), o.observations(), fall_back=True)
+    assert (made["road"], made["engine"]) == ("fall_back", "io_uring")
+
+
+def test_a_mistake_that_needs_a_person_stops_the_whole_host():
+    made = plan(o.runtime(values={"enable_guest_swap": True, **CACHE_OFF}), o.observations())
+    assert (made["road"], made["settings"]) == ("impossible", [])
+    assert "KAIO111" in " ".join(made["reasons"])
+
+
+def test_storage_without_direct_is_no_case_for_native():
+    observations = o.observations([o.qemu(native="refused")], storage=o.storage(False))
+    made = plan(o.runtime(), observations)
+    assert made["road"] == "impossible"
+    assert "O_DIRECT" in made["reasons"][0]
+
+
+KATA_STATIC = "https://example.org/kata-static-3.20.0-amd64.tar.xz"
+ALL = {"artifact": "/srv/qemu.tar.xz", "package": True, "fall_back": True}
+
+
+def test_every_road_that_is_open_here_is_an_alternative_in_the_users_order():
+    made = plan(o.runtime(), o.observations([BROKEN, DEBIAN, TREE]), **ALL)
+    ways = [made, *made["alternatives"]]
+    assert [way["uses"] for way in ways] == [
+        ["reuse of %s" % TREE["path"]],
+        ["reuse of %s" % DEBIAN["path"]],
+        ["replace with /srv/qemu.tar.xz"],
+        ["replace with the distribution's package"],
+        ["rebuild"],
+        ["fall back to io_uring"],
+    ]
+    assert [(way["qemu"] or {}).get("source") for way in ways] == ["existing", "existing", "artifact", "package", "build", None]
+    assert [way["engine"] for way in ways] == ["native"] * 5 + ["io_uring"]
+    assert ways[-1]["settings"][0]["instead_of"] == "native"
+    other_order = plan(o.runtime(), o.observations([BROKEN, DEBIAN]), roads=["rebuild", "reuse"])
+    assert [way["road"] for way in (other_order, *other_order["alternatives"])] == ["rebuild", "reuse"]
+
+
+def test_no_other_engine_unless_the_user_allows_it():
+    made = plan(o.runtime(), o.observations([BROKEN, DEBIAN]), roads=["reuse"])
+    assert (made["road"], made["alternatives"]) == ("reuse", [])
+
+
+def test_configuration_that_fails_on_the_host_leaves_the_roads_to_another_qemu():
+    made = plan(o.runtime(values=CACHE_OFF), o.observations([o.qemu(), DEBIAN]))
+    assert [way["road"] for way in (made, *made["alternatives"])] == ["configuration", "reuse", "rebuild"]
+
+
+@pytest.mark.parametrize(
+    "artifact, architecture, expected",
+    [
+        (KATA_STATIC, "x86_64", {"source": "build", "build": "kata-static-3.20.0-x86_64", "release": "3.20.0", "artifact": KATA_STATIC, "sha256": "ab" * 32}),
+        ("/srv/kata-static-3.7.0-rc1-arm64.tar.zst", "aarch64", {"source": "build", "kind": "kata_static", "release": "3.7.0-rc1"}),
+        ("/srv/qemu-8.2.4-x86_64-static-0123456789ab.tar.xz", "x86_64", {"source": "artifact"}),
+        ("/srv/kata-static-3.20.0-arm64.tar.zst", "x86_64", None),
+    ],
+)
+def test_what_replaces_is_told_by_its_name(artifact, architecture, expected):
+    observations = o.observations([BROKEN])
+    observations["host"]["architecture"] = architecture
+    made = plan(o.runtime(), observations, artifact=artifact, artifact_sha256="ab" * 32, roads=["replace"])
+    if expected is None:
+        assert made["road"] == "impossible"
+    else:
+        assert made["road"] == "replace"
+        assert made["qemu"].items() >= expected.items()
+
+
+RS = o.CONFIG.replace("-qemu", "-qemu-runtime-rs")
+
+
+def two_runtimes(**changes):
+    """One whose QEMU has native and lacks the keys only, one whose QEMU does not have it."""
+    good = o.runtime(values=dict(CACHE_OFF, path=DEBIAN["path"]))
+    bad = o.runtime("rs", "4.0.0", config=RS)
+    observations, policy = o.observations([BROKEN, DEBIAN]), o.policy(**changes)
+    runtimes = [good, bad]
+    return make_plan(observations, runtimes, assess(observations, runtimes, policy), policy)
+
+
+def test_a_way_serves_all_runtimes_of_a_host():
+    made = two_runtimes()
+    assert made["uses"] == ["configuration with %s" % DEBIAN["path"], "reuse of %s" % DEBIAN["path"]]
+    assert [(r["runtime"], r["road"]) for r in made["runtimes"]] == [(o.CONFIG, "configuration"), (RS, "reuse")]
+
+
+def test_what_failed_for_one_runtime_is_not_tried_again_and_the_other_keeps_its_road():
+    made = two_runtimes()
+    ways = [made, *made["alternatives"]]
+    left = [way for way in ways if "configuration with %s" % DEBIAN["path"] not in way["uses"]]
+    assert left[0]["uses"] == ["rebuild", "reuse of %s" % DEBIAN["path"]]
+    left = [way for way in ways if "reuse of %s" % DEBIAN["path"] not in way["uses"]]
+    assert left[0]["uses"] == ["configuration with %s" % DEBIAN["path"], "rebuild"]
+    left = [way for way in left if "rebuild" not in way["uses"]]
+    assert left == []
+
+
+def test_a_host_that_fell_back_goes_on_trying_for_the_engine_that_was_wanted():
+    threads = o.runtime(values={"block_device_aio": "threads", **CACHE_OFF})
+    fell_back = {o.CONFIG: {o.CONFIG: "native"}}
+    made = plan(threads, o.observations([BROKEN, DEBIAN], fell_back=fell_back))
+    assert (made["road"], made["engine"]) == ("reuse", "native")
+    made = plan(threads, o.observations([o.qemu(native="not_compiled", io_uring="refused")], fell_back=fell_back), roads=["reuse"], fall_back=True)
+    assert (made["road"], made["engine"], made["settings"]) == ("fall_back", "threads", [])
+    assert plan(threads, o.observations([BROKEN, DEBIAN], fell_back=fell_back), engine="threads")["needed"] is False
+    assert plan(threads, o.observations([BROKEN, DEBIAN]))["needed"] is False
+
+
+NEW = o.qemu("/usr/bin/qemu-system-x86_64", version="10.0.13")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "qemus", "road", "path"),
+    [
+        (o.runtime(release="3.7.0"), [BROKEN, NEW], "rebuild", None),
+        (o.runtime(release="3.7.0"), [BROKEN, NEW, TREE], "reuse", TREE["path"]),
+        (o.runtime(release="3.7.0"), [BROKEN, dict(TREE, version="10.0.13"), DEBIAN], "reuse", DEBIAN["path"]),
+        (o.runtime(release="3.19.0"), [BROKEN, NEW], "rebuild", None),  # its disks would do, its vCPUs would not
+        (o.runtime(release="3.22.0"), [BROKEN, NEW], "reuse", NEW["path"]),
+        (o.runtime("rs", "3.29.0"), [BROKEN, NEW], "reuse", NEW["path"]),
+        # The configured one is too new itself.
+        (o.runtime(release="3.7.0"), [o.qemu(version="10.0.13")], "rebuild", None),
+        (o.runtime(release="3.7.0"), [o.qemu(version="10.0.13"), DEBIAN], "reuse", DEBIAN["path"]),
+    ],
+)
+def test_no_qemu_that_is_too_strict_for_the_release_is_chosen(runtime, qemus, road, path):
+    made = plan(runtime, o.observations(qemus))
+    assert (made["road"], (made["qemu"] or {}).get("path")) == (road, path)
+
+
+def test_a_qemu_that_is_too_strict_is_nothing_to_fall_back_to():
+    broken = o.qemu(version="10.0.13", native="not_compiled")
+    made = plan(o.runtime(), o.observations([broken]), roads=["configuration"], fall_back=True)
+    assert made["road"] == "impossible"
