@@ -15,14 +15,14 @@ from ansible_collections.kataops.aio.plugins.plugin_utils._kata.discover import 
 MODULE = "kataops.aio.kata_aio_facts"
 
 #: The option that each of the playbooks' variables sets where the task itself does not. They are read here because as templates of the task every worker
-#: process would compile each of them anew, for each host: a third of what a healthy host costs the controller.
+#: process would compile each of them again, for each host: a third of what a healthy host costs the controller.
 VARIABLES = {
     "engine": "kata_aio_engine",
     "storage_path": "kata_aio_storage_path",
     "headroom": "kata_aio_headroom",
     "aio_max_nr": "kata_aio_max_nr",
-    "roads": "kata_aio_roads",
-    "fall_back": "kata_aio_fall_back",
+    "strategies": "kata_aio_strategies",
+    "allow_fallback": "kata_aio_allow_fallback",
     "artifact": "kata_aio_artifact",
     "artifact_sha256": "kata_aio_artifact_sha256",
     "package": "kata_aio_package",

@@ -133,7 +133,7 @@ class Rollout:
 def counted(hosts, serial, worked_on=None):
     """How many hosts each wave has, without those who only stand in: of these are not C(worked_on), where that is known."""
     sizes, start = [], 0
-    # A later play with serial, over other hosts, has no stand-ins
+    # A later play with serial, over other hosts, has no placeholder hosts
     wanted = set(worked_on) if worked_on and set(worked_on) <= set(hosts) else set(hosts)
     for size in wave_sizes(serial, len(hosts)):
         sizes.append(sum(host in wanted for host in hosts[start : start + size]))
@@ -177,7 +177,7 @@ class CallbackModule(CallbackBase):
         self.disabled = not wanted(self.get_option("show"), os.environ, sys.stdout.isatty())
 
     def v2_playbook_on_play_start(self, play):
-        # Ansible announces the play anew for each batch, each time as a copy with the same identity.
+        # Ansible announces the play again for each batch, each time as a copy with the same identity.
         now = time.monotonic()
         if self._rollout is not None and play._uuid == self._play:
             self._rollout.start_wave(now)

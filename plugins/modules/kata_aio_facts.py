@@ -44,25 +44,25 @@ options:
     description: What a plan raises C(fs.aio-max-nr) to, in events; a sandbox takes 1024 for each AioContext.
     type: int
     default: 1048576
-  roads:
-    description: The roads to a working QEMU that a plan may take, in this order.
+  strategies:
+    description: The strategies to a working QEMU that a plan may take, in this order.
     type: list
     elements: str
     choices: [configuration, reuse, replace, rebuild]
     default: [configuration, reuse, replace, rebuild]
-  fall_back:
-    description: Whether a plan may settle for V(io_uring) or V(threads) where no road leads to the wanted engine.
+  allow_fallback:
+    description: Whether a plan may settle for V(io_uring) or V(threads) where no strategy leads to the wanted engine.
     type: bool
     default: false
   artifact:
     description:
-      - What the road V(replace) brings (path on the controller, or URL). A QEMU tree's archive, or Kata's C(kata-static-<release>-<arch>.tar.{xz,zst}).
+      - What the strategy V(replace) brings (path on the controller, or URL). A QEMU tree's archive, or Kata's C(kata-static-<release>-<arch>.tar.{xz,zst}).
     type: str
   artifact_sha256:
     description: SHA-256 of O(artifact).
     type: str
   package:
-    description: Whether the road V(replace) may install the distribution's QEMU package on the host.
+    description: Whether the strategy V(replace) may install the distribution's QEMU package on the host.
     type: bool
     default: false
   method:
@@ -170,7 +170,7 @@ ansible_facts:
           type: dict
         plan:
           description: >-
-            What remediation would do - C(needed), C(road), C(reasons), C(runtimes), C(qemu), C(engine), C(limits), C(settings), and the
+            What remediation would do - C(needed), C(strategy), C(reasons), C(runtimes), C(qemu), C(engine), C(limits), C(settings), and the
             C(alternatives) that are tried in this order where the host refutes it.
           returned: always
           type: dict
@@ -238,7 +238,7 @@ def changed_by_us():
         for path, chain in Ledger(LEDGER).applied().items():
             runtimes = chain[-1][1]["info"].get("runtimes", [])
             releases[path] = {runtime["id"]: runtime.get("release") for runtime in runtimes}
-            wanted[path] = {runtime["id"]: runtime["instead_of"] for runtime in runtimes if runtime.get("instead_of")}
+            wanted[path] = {runtime["id"]: runtime["requested_engine"] for runtime in runtimes if runtime.get("requested_engine")}
     except (AioError, OSError):
         return {"changed_by_us": {}, "fell_back": {}}  # kata_config tells what is wrong with its ledger; an audit needs it only for remarks
     return {"changed_by_us": releases, "fell_back": wanted}
@@ -277,13 +277,13 @@ def main():
             "storage_path": {"type": "path", "default": "/var/lib/containerd"},
             "headroom": {"type": "int", "default": 128},
             "aio_max_nr": {"type": "int", "default": 1048576},
-            "roads": {
+            "strategies": {
                 "type": "list",
                 "elements": "str",
                 "choices": ["configuration", "reuse", "replace", "rebuild"],
                 "default": ["configuration", "reuse", "replace", "rebuild"],
             },
-            "fall_back": {"type": "bool", "default": False},
+            "allow_fallback": {"type": "bool", "default": False},
             "artifact": {"type": "str"},
             "artifact_sha256": {"type": "str"},
             "package": {"type": "bool", "default": False},

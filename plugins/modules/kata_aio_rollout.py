@@ -11,7 +11,7 @@ short_description: The rollout of a fleet, from the plans of its hosts
 version_added: 0.1.0
 description:
   - Reads the plan that M(kataops.aio.kata_aio_facts) made for each host of the play, shows in a few lines what is going to be done (how many hosts, by
-    which road, in which waves), and returns the hosts of each kind.
+    which strategy, in which waves), and returns the hosts of each kind.
   - A QEMU that has to be made is made once for each architecture.
   - Runs wholly on the controller; use it with C(run_once=true). No host is contacted.
 author:
@@ -69,17 +69,17 @@ wave_of:
   description: The number of its wave, from 1 on, for each host of RV(repair).
   returned: always
   type: dict
-stand_ins:
+placeholder_hosts:
   description:
     - Who stands in for the hosts of a wave when all of them become unreachable. Without anybody left in a wave ansible-core ends the run, with neither gate
-      nor report. Nothing is done to a stand-in.
+      nor report. Nothing is done to a placeholder host.
     - The controller (C(localhost)) in the first wave, unless it is a host of the play, or C(--limit) leaves it out; in the next ones hosts that need nothing or
       cannot be repaired, as many as there are.
   returned: always
   type: list
   elements: str
 batches:
-  description: The hosts of each wave, with its stand-in last.
+  description: The hosts of each wave, with its placeholder host last.
   returned: always
   type: list
   elements: list
@@ -108,7 +108,7 @@ builds:
       description: The host that makes it.
       type: str
     planned:
-      description: Whether a host's first road needs it. Others are made only when a host comes to the road that needs them.
+      description: Whether a host's first strategy needs it. Others are made only when a host comes to the strategy that needs them.
       type: bool
 summary:
   description: The plan in a few lines, as it is shown.

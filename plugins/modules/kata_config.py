@@ -91,7 +91,7 @@ options:
         description: As O(method), which is the default.
         type: str
         choices: [auto, drop_in, base_file]
-      instead_of:
+      requested_engine:
         description:
           - The engine that was wanted, where O(per_runtime[].engine) is only the best one that works. It is noted on the host, and
             M(kataops.aio.kata_aio_facts) judges the runtime V(degraded) as long as this change stands.
@@ -261,7 +261,7 @@ ARGUMENT_SPEC = {
             "settings": {"type": "dict"},
             "qemu_path": {"type": "path"},
             "method": {"type": "str", "choices": METHODS},
-            "instead_of": {"type": "str", "choices": ENGINES},
+            "requested_engine": {"type": "str", "choices": ENGINES},
         },
     },
     "method": {"type": "str", "choices": METHODS, "default": "auto"},

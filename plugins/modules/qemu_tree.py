@@ -22,7 +22,7 @@ options:
   state:
     description:
       - V(present) makes the tree of O(src), O(archive) or O(url) stand there. A whole tree that is there already is left alone, and then nothing is
-        sent or fetched. A damaged one is mended, file by file.
+        sent or fetched. A damaged one is repaired, file by file.
       - V(verified) only checks the tree O(id) and fails where it is missing or differs from its manifest.
       - V(queried) tells whether the tree O(id) is there and whole. It never fails for that.
       - V(absent) takes the tree O(id) away. It fails where something still uses it.
@@ -45,7 +45,7 @@ options:
     description: The artifact on the host.
     type: path
   url:
-    description: Where the host fetches the artifact from (C(http), C(https), C(file)). O(sha256) is obligatory with it.
+    description: Where the host fetches the artifact from (C(http), C(https), C(file)). O(sha256) is required with it.
     type: str
   sha256:
     description: What the artifact's SHA-256 has to be.
@@ -154,7 +154,7 @@ problems:
   type: list
   elements: str
 repaired:
-  description: What was wrong with a tree that was there already, and was mended.
+  description: What was wrong with a tree that was there already, and was repaired.
   returned: with O(state=present)
   type: list
   elements: str
@@ -261,7 +261,7 @@ ARGUMENT_SPEC = {
 def fetch(module, target):
     """Fetches O(url) into the file ``target``; AioError where that fails."""
     url = module.params["url"]
-    remedy = "check the URL and whether this host reaches it; a fetch that broke off is begun anew by the next run"
+    remedy = "check the URL and whether this host reaches it; a fetch that broke off is begun again by the next run"
     try:
         response, info = fetch_url(module, url, timeout=module.params["timeout"])
         if response is None or info["status"] not in (200, None, -1) or (info["status"] == -1 and not url.startswith("file:")):
@@ -337,7 +337,7 @@ def verified(module):
             "the tree is not what its manifest says: %s" % "; ".join(result["problems"]),
             where=result["folder"],
             expected="every file with the SHA-256, size and mode of the manifest, and no other file",
-            remedy="install the artifact again (state: present mends the tree)",
+            remedy="install the artifact again (state: present repairs the tree)",
             problems=result["problems"],
         )
     del result["whole"], result["problems"]
@@ -432,7 +432,7 @@ def main():
 
 
 def difference(params, before, result):
-    """The trees before and after, one a line; a mended one with what was wrong with it. Of a replaced file, its SHA-256."""
+    """The trees before and after, one a line; a repaired one with what was wrong with it. Of a replaced file, its SHA-256."""
     if params["state"] == "in_place":
         found = result["replaced"]
         return {

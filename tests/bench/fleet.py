@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a healthy fleet costs: ping, audit, a remediate that finds nothing to do, and a hand-written playbook with the same questions, side by side.
 
-    python tests/bench/fleet.py [--hosts 10,50,100,200] [--own-cores 50,200] [--stand-ins 100,1000,3000] [--runs 3] [--forks 10] [--check]
+    python tests/bench/fleet.py [--hosts 10,50,100,200] [--own-cores 50,200] [--replayed hosts 100,1000,3000] [--runs 3] [--forks 10] [--check]
     python tests/bench/fleet.py --record tests/fixtures/answers/healthy.json
 
 Three fleets are measured:
@@ -12,7 +12,7 @@ Three fleets are measured:
   hosts' part too, so the wall time is the worst case: real hosts do their part side by side.
 * the same with cores of their own: the hosts replay their part (replayed.py), so that this machine has the controller's part and SSH's only, as with real
   hosts.
-* stand-ins, which give a recorded answer (tests/bench/connection/replay.py): only the controller works, so this is its own cost.
+* replayed hosts, which give a recorded answer (tests/bench/connection/replay.py): only the controller works, so this is its own cost.
 
 A command is one ansible-playbook with its own start. CPU is that of its process and all children that it waited for (workers, ssh), without the kept-open
 ssh connections; memory is the resident size of its largest process. The commands take turns, and medians are compared. Other work on the
@@ -56,10 +56,10 @@ def make_machines(names):
     lab("up", *names, "--plant", "kata-3.7.0-native")
     config = "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml"
     keys = "".join("-e 's/^#\\?%s *=.*/%s = true/' " % (key, key) for key in ("block_device_cache_set", "block_device_cache_direct"))
-    mend = "cat >/opt/kata/bin/new && chmod 755 /opt/kata/bin/new && mv /opt/kata/bin/new /opt/kata/bin/qemu-system-x86_64 && sed -i %s %s" % (keys, config)
+    repair = "cat >/opt/kata/bin/new && chmod 755 /opt/kata/bin/new && mv /opt/kata/bin/new /opt/kata/bin/qemu-system-x86_64 && sed -i %s %s" % (keys, config)
     for name in names:
         with (qemus / "static-both").open("rb") as binary:
-            subprocess.run([LAB, "ssh", name, mend], check=True, stdin=binary)
+            subprocess.run([LAB, "ssh", name, repair], check=True, stdin=binary)
     return json.loads(lab("inventory", *names))["all"]["hosts"]
 
 
@@ -102,7 +102,7 @@ def environment(folder, **more):
 
 
 def recorded(folder, name, machine):
-    """What a host does and answers, before the controller has seen it; see replayed.py. The stand-ins give the answer of kata_aio_facts."""
+    """What a host does and answers, before the controller has seen it; see replayed.py. The replayed hosts give the answer of kata_aio_facts."""
     hosts = inventory(folder / "one.json", {"one": machine})
 
     def run(module, **settings):
@@ -183,7 +183,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hosts", type=numbers, default=[10, 50, 100, 200], help="sizes of the fleet reached by SSH")
     parser.add_argument("--own-cores", type=numbers, default=[50, 200], help="sizes of the fleet by SSH whose hosts have cores of their own")
-    parser.add_argument("--stand-ins", type=numbers, default=[100, 1000, 3000], help="sizes of the fleet of stand-ins")
+    parser.add_argument("--replayed hosts", type=numbers, default=[100, 1000, 3000], help="sizes of the fleet of replayed hosts")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--forks", type=int, default=10)
     parser.add_argument("--machines", type=int, default=4, help="disposable hosts behind the names")
@@ -218,10 +218,10 @@ def main():
                     lines.append(compare(folder, "ssh, cores of their own", hosts, count, ["ping", "audit", "remediate"], options))
                 finally:
                     end_connections(folder)
-            stand_ins = [
-                compare(folder, "stand-ins", by_replay(folder, count), count, ["ping", "audit", "remediate"], options) for count in options.stand_ins
+            replayed = [
+                compare(folder, "replayed hosts", by_replay(folder, count), count, ["ping", "audit", "remediate"], options) for count in options.replayed
             ]
-            print(json.dumps({"kb_per_host": per_host(stand_ins)}), flush=True)
+            print(json.dumps({"kb_per_host": per_host(replayed)}), flush=True)
     finally:
         subprocess.run([LAB, "down", *names], check=False, stdout=sys.stderr)
     bad = missed(lines)

@@ -60,7 +60,7 @@ def broken(hosts, tmp_path):
         with QEMU.open("rb") as binary:
             on(host, BREAK, stdin=binary)
     # The kernel's switches are the machine's: the default limit is enough for four sandboxes, so that no repair raises it
-    (tmp_path / "inventory.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": {"kata_aio_headroom": 4, "kata_aio_roads": ["configuration"]}}}))
+    (tmp_path / "inventory.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": {"kata_aio_headroom": 4, "kata_aio_strategies": ["configuration"]}}}))
     return tmp_path
 
 
@@ -108,7 +108,7 @@ json.dump(nodes, open(state_file, "w"))
 
 
 def test_hooks_run_in_order_and_a_node_is_uncordoned_again(broken):
-    """kubectl is a stand-in that keeps the nodes' state in a file and notes each call."""
+    """kubectl is a placeholder host that keeps the nodes' state in a file and notes each call."""
     (broken / "bin").mkdir()
     (broken / "bin" / "kubectl").write_text(KUBECTL % {"python": sys.executable})
     (broken / "bin" / "kubectl").chmod(0o755)
@@ -129,7 +129,7 @@ def test_hooks_run_in_order_and_a_node_is_uncordoned_again(broken):
     inventory["all"]["vars"]["kata_aio_waves"] = [1, 2]
     (broken / "inventory.json").write_text(json.dumps(inventory))
     more = {"NODES": str(broken / "nodes.json"), "KUBECTL_LOG": str(broken / "log")}
-    # One host at a time on the controller, so that the stand-in's file has one writer
+    # One host at a time on the controller, so that the placeholder host's file has one writer
     more["PATH"] = "%s%s%s" % (broken / "bin", os.pathsep, environment(broken)["PATH"])
     text = playbook(broken, "remediate", "-f", "1", "-e", json.dumps(hooks), **more)
     calls = (broken / "log").read_text().splitlines()
@@ -190,7 +190,7 @@ def test_slices_make_one_artifact(broken):
     for host in HOSTS:
         subprocess.run([LAB, "ssh", host, BREAK], check=True, input=without_aio)
     release = kata_static(broken, QEMUS, "static-both", ["xz", "-0"])
-    wanted = {"kata_aio_roads": ["replace"], "kata_aio_artifact": str(release), "kata_aio_artifacts_dir": str(broken / "made")}
+    wanted = {"kata_aio_strategies": ["replace"], "kata_aio_artifact": str(release), "kata_aio_artifacts_dir": str(broken / "made")}
     told, events = slices(broken, "-e", json.dumps(wanted))
     assert [one["verdicts"]["ok"] for one in told] == [2, 1]
     results = [event["event_data"] for part in events for event in part if event["event"] == "runner_on_ok"]
@@ -225,7 +225,7 @@ def test_a_host_pulls_and_repairs_itself(tmp_path):
             on(host, BREAK, stdin=binary)
         subprocess.run([LAB, "ssh", host, "tar -x -C /srv"], input=archive, check=True)
         on(host, "apt-get -qq update && apt-get -qq install -y --no-install-recommends git ansible-core python3-tomlkit python3-jmespath >/dev/null")
-        pull = "ansible-pull -U file:///srv/fleet -C main -i hosts pull.yml -e kata_aio_headroom=4 -e '{kata_aio_roads: [configuration]}' 2>&1"
+        pull = "ansible-pull -U file:///srv/fleet -C main -i hosts pull.yml -e kata_aio_headroom=4 -e '{kata_aio_strategies: [configuration]}' 2>&1"
         first, second = on(host, pull), on(host, pull)
     finally:
         subprocess.run([LAB, "down", host], check=False)

@@ -241,7 +241,7 @@ def test_a_hosts_detail_has_qemus_words(browser, pages):
     assert "Kernel" not in changed
     browser.open("%s#host=h2" % (pages / "small.html"))
     detail = browser.text("tr.detail")
-    for words in ("Roads that failed", fleet.TRIED[0]["with"], "failed in stage", fleet.TRIED[0]["reason"]):
+    for words in ("Strategies that failed", fleet.TRIED[0]["with"], "failed in stage", fleet.TRIED[0]["reason"]):
         assert words in detail
 
 

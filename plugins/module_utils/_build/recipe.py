@@ -194,7 +194,7 @@ def architecture(name):
             "QEMU cannot be built for this architecture here",
             where=name,
             expected="one of %s" % ", ".join(sorted(ARCHITECTURES)),
-            remedy="give a builder of such an architecture, or repair these hosts by another road",
+            remedy="give a builder of such an architecture, or repair these hosts by another strategy",
         ) from None
 
 

@@ -123,7 +123,7 @@ def release_of(tree, prefix):
 
 
 def ask_versions(shims, releases, run):
-    """Last resort: run ``--version`` of those ELF shims whose installation has no release marker. ``run`` is :func:`run_version` or a stand-in."""
+    """Last resort: run ``--version`` of those ELF shims whose installation has no release marker. ``run`` is :func:`run_version` or a placeholder host."""
     for record in shims.by_path.values():
         if record["kind"] == "elf" and not (releases.get(record["prefix"]) or {}).get("version"):
             record["version_text"] = run(record["real_path"])

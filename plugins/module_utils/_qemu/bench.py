@@ -220,7 +220,7 @@ class _Bench:
         found["observed"] = _engines.engine_used(engine, before, _engines.kernel_trace(self.pids), self.size, stderr)
         if found["observed"] not in (engine, None):
             found["reason"] = "QEMU accepts %s but uses %s in silence: %s" % (
-                engine, found["observed"], _engines.fall_back_words(stderr, engine) or "it says nothing",
+                engine, found["observed"], _engines.fallback_words(stderr, engine) or "it says nothing",
             )  # fmt: skip
         self._close()
         return found

@@ -43,7 +43,7 @@ Meaning.__doc__ = """What one refusal of ``blockdev-add`` means.
 _AIO_MAPPING = re.compile(r"\s/\[aio\](?: \(deleted\))?$", re.MULTILINE)
 _RING_LINK = "anon_inode:[io_uring]"
 
-# Texts: compiled patterns would be made anew by every run on every host, and most hosts need none of them.
+# Texts: compiled patterns would be made again by every run on every host, and most hosts need none of them.
 # (engine or None, pattern, outcome, cause, compiled, needs_direct, reason); the first match counts.
 _ANSWERS = (
     (
@@ -136,7 +136,7 @@ def meaning_of(engine, words):
     return Meaning("unknown", "other", None, None, "QEMU refused with words that are not known: %s" % words[:500])
 
 
-def fall_back_words(stderr, engine):
+def fallback_words(stderr, engine):
     """The lines of QEMU's stderr that admit a fall-back from this engine to threads (QEMU 9.0 to 10.1), joined; None where there is none."""
     lines = [line.strip()[:500] for line in re.findall(_FALL_BACK, stderr) if ("io_uring" if engine == "io_uring" else "AIO") in line]
     return "; ".join(lines) or None
@@ -233,7 +233,7 @@ def engines_used(wrote, before, after, size, stderr=""):
         return used
     if after.io_uring_rings > before.io_uring_rings:
         used["io_uring"] = "io_uring"
-    elif after.io_uring_rings and after.io_uring_rings == before.io_uring_rings and not fall_back_words(stderr, "io_uring"):
+    elif after.io_uring_rings and after.io_uring_rings == before.io_uring_rings and not fallback_words(stderr, "io_uring"):
         by_threads = sum(1 for engine in used if engine != "io_uring" and used[engine] == "threads")
         if before.written is not None and after.written is not None:
             used["io_uring"] = "threads" if after.written - before.written >= size * (by_threads + 1) else "io_uring"

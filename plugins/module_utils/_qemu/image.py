@@ -112,7 +112,7 @@ class Image:
         return os.pread(self.fd, IO_SIZE, offset) == bytes([pattern]) * IO_SIZE
 
     def give_name(self):
-        """Start anew with a file that has a name, for a QEMU that can open nothing in ``/proc/self/fd``."""
+        """Start again with a file that has a name, for a QEMU that can open nothing in ``/proc/self/fd``."""
         sweep(self.folder)
         path = _fresh_name(self.folder)
         os.close(self.fd)

@@ -406,9 +406,9 @@ class _Observation:
         found["evidence"].append(
             evidence("/proc/PID/{maps,fd,task,io} before the nodes and after their first writes", _engines.trace_words(before, self.trace), "proc")
         )
-        fall_back = _engines.fall_back_words(stderr, engine)
-        if fall_back:
-            found["evidence"].append(evidence("stderr of QEMU during the I/O", fall_back, "command"))
+        fallback = _engines.fallback_words(stderr, engine)
+        if fallback:
+            found["evidence"].append(evidence("stderr of QEMU during the I/O", fallback, "command"))
         found["observed"] = None if used is _NOT_WRITTEN else used
         if not direct:
             return
@@ -419,11 +419,11 @@ class _Observation:
         elif used == engine:
             found.update(usable=True, outcome="works")
         else:
-            exhausted = engine == "native" and (fall_back is None or "Resource temporarily unavailable" in fall_back)
+            exhausted = engine == "native" and (fallback is None or "Resource temporarily unavailable" in fallback)
             cause = "io_uring_refused" if engine == "io_uring" else "aio_exhausted" if exhausted else "kernel_refused"
             found.update(
                 usable=False, outcome="falls_back", cause=cause,
-                reason="QEMU accepts %s but uses %s in silence%s" % (engine, used, ": " + fall_back if fall_back else ""),
+                reason="QEMU accepts %s but uses %s in silence%s" % (engine, used, ": " + fallback if fallback else ""),
             )  # fmt: skip
 
     def _needs(self):

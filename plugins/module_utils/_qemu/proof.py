@@ -298,7 +298,7 @@ class _Proof:
     def _judge(self, engine, before, after, stderr):
         used = _engines.engine_used(engine, before, after, IO_SIZE, stderr)
         self.result["engine_observed"] = used
-        admitted = _engines.fall_back_words(stderr, engine)
+        admitted = _engines.fallback_words(stderr, engine)
         if admitted:
             self.result["evidence"].append(evidence("stderr of QEMU during the I/O", admitted, "command"))
         if used is None:

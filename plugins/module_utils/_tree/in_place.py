@@ -96,7 +96,7 @@ def place(tree, target, state_dir, check_mode=False):
             os.fsync(writing.fileno())
         os.rename(temporary, real)
     except OSError as error:
-        raise AioError("the QEMU cannot be put in place: %s" % error.strerror, where=real, remedy="mend that, then run again") from None
+        raise AioError("the QEMU cannot be put in place: %s" % error.strerror, where=real, remedy="repair that, then run again") from None
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

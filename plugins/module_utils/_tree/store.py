@@ -346,7 +346,7 @@ def install(path, folder, *, tree_id=None, sha256=None, manifest_sha256=None, en
                 _place(archive, folder, tree)
         except OSError as error:
             reason = "no room left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
-            raise AioError("the tree cannot be written: %s" % reason, where=error.filename or folder, remedy="mend that, then run again") from None
+            raise AioError("the tree cannot be written: %s" % reason, where=error.filename or folder, remedy="repair that, then run again") from None
     return result
 
 

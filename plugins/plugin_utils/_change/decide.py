@@ -37,7 +37,7 @@ class Wish:
     notes: list[str]
     chosen: str = ""  # drop_in or base_file
     path: str = ""  # the file that carries the keys
-    instead_of: str | None = None  # the engine that was wanted, where this one is only the best that works
+    requested_engine: str | None = None  # the engine that was wanted, where this one is only the best that works
 
     @property
     def base(self) -> str:
@@ -82,7 +82,7 @@ def select(runtimes: list[Data], names: list[str]) -> list[Data]:
 def wishes(runtimes: list[Data], requests: list[Data]) -> list[Wish]:
     """The wish of each selected runtime.
 
-    :arg requests: ``[{runtimes: [names], engine, settings, qemu_path, method, instead_of}]``; engine, settings and qemu_path may be None.
+    :arg requests: ``[{runtimes: [names], engine, settings, qemu_path, method, requested_engine}]``; engine, settings and qemu_path may be None.
     :raises AioError: where a runtime cannot have what it is to have, or is to have two different things.
     """
     found: dict[str, Wish] = {}
@@ -103,7 +103,7 @@ def wishes(runtimes: list[Data], requests: list[Data]) -> list[Wish]:
             if runtime["id"] in found:
                 raise AioError("this runtime is asked for twice", runtime["id"], remedy="name it once")
             remarks = ["%s: %s" % (runtime["id"], note) for note in notes]
-            found[runtime["id"]] = Wish(runtime, keys, request["method"], remarks, instead_of=request.get("instead_of"))
+            found[runtime["id"]] = Wish(runtime, keys, request["method"], remarks, requested_engine=request.get("requested_engine"))
     return list(found.values())
 
 
@@ -200,7 +200,7 @@ def _union(members: list[Wish]) -> Data:
 
 def _info(members: list[Wish], method: str, keys: Data, edits: list[Data]) -> Data:
     runtimes = [
-        {"id": m.runtime["id"], "handlers": m.runtime["handlers"], "release": m.runtime["release"], "instead_of": m.instead_of} for m in members
+        {"id": m.runtime["id"], "handlers": m.runtime["handlers"], "release": m.runtime["release"], "requested_engine": m.requested_engine} for m in members
     ]
     return {"runtimes": runtimes, "method": method, "keys": keys, "edits": edits}
 

@@ -200,16 +200,16 @@ def _engine_findings(runtime: Data, qemu: Data, observations: Data, policy: Data
         found += _storage_finding(runtime, qemu["engines"]["threads"], observations)
     if runtime["runtime"] == "go" and values.get("block_device_cache_set"):
         found.append(finding("cache_set_with_files", rid, runtime["sources"].get("block_device_cache_set")))
-    wanted = fallen_back_from(runtime, observations)
+    wanted = fallback_from(runtime, observations)
     if policy["engine"] == "auto" and wanted not in (None, engine):
-        detail = "It was given %s, for no road led to %s." % (engine, wanted)
+        detail = "It was given %s, for no strategy led to %s." % (engine, wanted)
         found.append(finding("fell_back", rid, runtime["sources"]["block_device_aio"], [_saw("the ledger on the host", "in place of %s" % wanted)], detail))
     if policy["engine"] not in ("auto", engine) and engine in ENGINES and not any(f["severity"] == "error" for f in found):
         found.append(finding("engine_differs", rid, runtime["config"]["real_path"], detail="It uses %s; the policy asks for %s." % (engine, policy["engine"])))
     return found
 
 
-def fallen_back_from(runtime: Data, observations: Data) -> str | None:
+def fallback_from(runtime: Data, observations: Data) -> str | None:
     """The engine that was wanted of a runtime when we gave it another one; None where it has what was wanted, or others have changed it since."""
     source = runtime["sources"].get("block_device_aio")
     return (observations.get("fell_back") or {}).get(source, {}).get(runtime["id"])

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From findings and policy to the cheapest sufficient steps. PRIVATE to kataops.aio.
 
-Pure functions over plain data; the shapes are in docs/architecture.md. A plan is a proposal: each road is proved on the host before the switch, and
+Pure functions over plain data; the shapes are in docs/architecture.md. A plan is a proposal: each strategy is proved on the host before the switch, and
 where one fails there, the next of the plan's alternatives is tried that does not use what failed.
 """
 
@@ -13,22 +13,22 @@ import posixpath
 import re
 import typing as t
 
-from ansible_collections.kataops.aio.plugins.plugin_utils._judge.assess import contexts_per_sandbox, fallen_back_from, hot_plug_refused, qemu_of
+from ansible_collections.kataops.aio.plugins.plugin_utils._judge.assess import contexts_per_sandbox, fallback_from, hot_plug_refused, qemu_of
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata.requests import block_request, can_use
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata.settings import wanted_keys
 
-#: Cheapest first; ``fall_back`` comes after all of them and only where the user allows it.
-ROADS = ("configuration", "reuse", "replace", "rebuild")
+#: Cheapest first; ``fallback`` comes after all of them and only where the user allows it.
+STRATEGIES = ("configuration", "reuse", "replace", "rebuild")
 
 EVENTS_PER_CONTEXT = 1024
 
 #: As ``qemu_path``: the binary of the QEMU that the stage phase brings, whose path is known only then.
 STAGED = ""
 
-#: The most expensive first: the road of a host with several runtimes.
-COSTS = ("impossible", "rebuild", "replace", "reuse", "fall_back", "configuration")
+#: The most expensive first: the strategy of a host with several runtimes.
+COSTS = ("impossible", "rebuild", "replace", "reuse", "fallback", "configuration")
 
-#: A host with several runtimes could have many combinations of their roads; more than these are not tried.
+#: A host with several runtimes could have many combinations of their strategies; more than these are not tried.
 MOST_WAYS = 8
 
 #: A Kata release as it is published; QEMU is taken out of it on the builder.
@@ -45,7 +45,7 @@ def target_engine(runtime: Data, observations: Data, policy: Data) -> str:
     """
     if policy["engine"] != "auto":
         return policy["engine"]
-    asked = fallen_back_from(runtime, observations) or block_request(runtime)["engine"]
+    asked = fallback_from(runtime, observations) or block_request(runtime)["engine"]
     if asked == "threads":
         return "threads"
     if asked == "io_uring" and kernel_allows_io_uring(runtime, observations):
@@ -106,7 +106,7 @@ def best_engine(runtime: Data, qemu: Data | None, observations: Data) -> str | N
 
 
 def _replacements(observations: Data, policy: Data) -> t.Iterator[tuple[Data, str]]:
-    """What the road replace can bring to this host, and why it is offered: the artifact that is named, and the distribution's package where allowed."""
+    """What the strategy replace can bring to this host, and why it is offered: the artifact that is named, and the distribution's package where allowed."""
     artifact = policy.get("artifact")
     if artifact:
         named = KATA_STATIC.match(posixpath.basename(artifact))
@@ -122,14 +122,14 @@ def _replacements(observations: Data, policy: Data) -> t.Iterator[tuple[Data, st
 
 
 def _options(runtime: Data, observations: Data, policy: Data) -> tuple[list[Data], str | None]:
-    """Everything that could repair one runtime, the cheapest first by the user's order of roads; and why there is nothing where there is not.
+    """Everything that could repair one runtime, the cheapest first by the user's order of strategies; and why there is nothing where there is not.
 
-    An option is ``{runtime, engine, road, key, qemu_path, qemu, reason, instead_of}``; ``qemu`` is what the stage phase has to bring or prove.
+    An option is ``{runtime, engine, strategy, key, qemu_path, qemu, reason, requested_engine}``; ``qemu`` is what the stage phase has to bring or prove.
     """
     engine = target_engine(runtime, observations, policy)
     path = runtime["values"]["path"]
     qemu = qemu_of(observations, path)
-    base: Data = {"runtime": runtime["id"], "engine": engine, "qemu_path": None, "qemu": None, "instead_of": None}
+    base: Data = {"runtime": runtime["id"], "engine": engine, "qemu_path": None, "qemu": None, "requested_engine": None}
     options: list[Data] = []
     closed = None
     if not can_use(runtime, engine):
@@ -137,26 +137,26 @@ def _options(runtime: Data, observations: Data, policy: Data) -> tuple[list[Data
     elif not storage_allows(engine, observations):
         closed = "the storage refuses O_DIRECT, which %s needs" % engine
     else:
-        for road in policy["roads"]:
-            if road == "configuration" and serves(qemu, engine) and takes_disks(runtime, qemu):
-                options.append(dict(base, road=road, key="configuration with %s" % path, reason="%s has %s" % (path, engine)))
-            elif road == "reuse":
+        for strategy in policy["strategies"]:
+            if strategy == "configuration" and serves(qemu, engine) and takes_disks(runtime, qemu):
+                options.append(dict(base, strategy=strategy, key="configuration with %s" % path, reason="%s has %s" % (path, engine)))
+            elif strategy == "reuse":
                 for other in reusable(observations, engine, runtime):
                     bring = {"source": "existing", "path": other["path"], "key": "reuse of %s" % other["path"]}
                     reason = "%s has %s and all that Kata needs" % (other["path"], engine)
-                    options.append(dict(base, road=road, key=bring["key"], qemu_path=other["path"], qemu=bring, reason=reason))
-            elif road == "replace":
+                    options.append(dict(base, strategy=strategy, key=bring["key"], qemu_path=other["path"], qemu=bring, reason=reason))
+            elif strategy == "replace":
                 for bring, reason in _replacements(observations, policy):
-                    options.append(dict(base, road=road, key=bring["key"], qemu_path=STAGED, qemu=bring, reason=reason))
-            elif road == "rebuild":
+                    options.append(dict(base, strategy=strategy, key=bring["key"], qemu_path=STAGED, qemu=bring, reason=reason))
+            elif strategy == "rebuild":
                 bring = {"source": "build", "kind": "rebuild", "build": "rebuild-%s" % observations["host"]["architecture"], "key": "rebuild"}
                 reason = "no QEMU of this host has %s and all that Kata needs" % engine
-                options.append(dict(base, road=road, key="rebuild", qemu_path=STAGED, qemu=bring, reason=reason))
-    closed = closed or "none of the allowed roads (%s) leads to %s" % (", ".join(policy["roads"]), engine)
+                options.append(dict(base, strategy=strategy, key="rebuild", qemu_path=STAGED, qemu=bring, reason=reason))
+    closed = closed or "none of the allowed strategies (%s) leads to %s" % (", ".join(policy["strategies"]), engine)
     instead = best_engine(runtime, qemu, observations)
-    if policy["fall_back"] and instead not in (None, engine):
-        reason = "%s; %s works here" % (closed if not options else "where no road leads to %s" % engine, instead)
-        options.append(dict(base, road="fall_back", key="fall back to %s" % instead, engine=instead, instead_of=engine, reason=reason))
+    if policy["allow_fallback"] and instead not in (None, engine):
+        reason = "%s; %s works here" % (closed if not options else "where no strategy leads to %s" % engine, instead)
+        options.append(dict(base, strategy="fallback", key="fall back to %s" % instead, engine=instead, requested_engine=engine, reason=reason))
     return options, closed
 
 
@@ -172,13 +172,13 @@ def _way(runtimes: list[Data], options: dict[str, list[Data]], without: frozense
         effective = all(runtime["values"].get(key) == value for key, value in keys.items())
         if option["qemu_path"] == STAGED or not effective:
             wish = {"runtimes": [runtime["id"]], "engine": option["engine"], "qemu_path": option["qemu_path"], "method": policy["method"]}
-            settings.append(dict(wish, instead_of=option["instead_of"]) if option["instead_of"] else wish)
-    roads = [p["road"] for p in plans]
+            settings.append(dict(wish, requested_engine=option["requested_engine"]) if option["requested_engine"] else wish)
+    strategies = [p["strategy"] for p in plans]
     native = [r for r, p in zip(runtimes, plans) if p["engine"] == "native"]
     staged = [p for p in plans if p["qemu_path"] == STAGED] or [p for p in plans if p["qemu"]]
     first = staged[0] if staged else None
     return {
-        "road": next((road for road in COSTS if road in roads), "none"),
+        "strategy": next((strategy for strategy in COSTS if strategy in strategies), "none"),
         "uses": sorted({p["key"] for p in plans}),
         "reasons": ["%s: %s" % (p["runtime"], p["reason"]) for p in plans],
         "runtimes": [{key: value for key, value in p.items() if key != "qemu"} for p in plans],
@@ -212,7 +212,7 @@ def _ways(runtimes: list[Data], options: dict[str, list[Data]], observations: Da
 def make_plan(observations: Data, runtimes: list[Data], assessment: Data, policy: Data) -> Data:
     """The plan of one host; see the contract ``plan`` in docs/architecture.md.
 
-    :arg policy: ``{engine, roads, fall_back, artifact, artifact_sha256, package, aio_max_nr, headroom, method}``
+    :arg policy: ``{engine, strategies, allow_fallback, artifact, artifact_sha256, package, aio_max_nr, headroom, method}``
     """
     relevant = [r for r in runtimes if assessment["verdicts"][r["id"]] in ("broken", "degraded")]
     by_runtime = {r["id"]: [f for f in assessment["findings"] if f["runtime"] == r["id"]] for r in relevant}
@@ -226,12 +226,12 @@ def make_plan(observations: Data, runtimes: list[Data], assessment: Data, policy
     reasons += ["%s: %s (%s)" % (f["where"], f["title"], f["id"]) for f in blocked]
     nothing = {"uses": [], "runtimes": [], "qemu": None, "engine": None, "limits": None, "settings": []}
     if blocked or not ways:
-        ways = [dict(nothing, road="impossible" if blocked or repairable else "none")]
+        ways = [dict(nothing, strategy="impossible" if blocked or repairable else "none")]
     return dict(ways[0], needed=bool(repairable or blocked), reasons=reasons, alternatives=ways[1:])
 
 
 def _limits(observations: Data, native: list[Data], policy: Data) -> Data | None:
-    """fs.aio-max-nr where the host's is too low for the policy's head-room, never lower than what is set."""
+    """fs.aio-max-nr where the host's is too low for the policy's headroom, never lower than what is set."""
     aio = observations["kernel"]["aio"]
     if not native or aio["max_nr"] is None:
         return None

@@ -59,7 +59,7 @@ RULES: dict[str, Rule] = _rules(
         "configuration",
         "The Kata configuration could not be read",
         "The file is there but its content could not be had (permission, input/output error, too large, or no regular file).",
-        "Run with become, or mend the file; the evidence has the kernel's words.",
+        "Run with become, or repair the file; the evidence has the kernel's words.",
     ),
     (
         "KAIO004",
@@ -208,14 +208,14 @@ RULES: dict[str, Rule] = _rules(
         "engine",
         "aio=native is asked for, but QEMU silently uses threads",
         "The kernel refuses an AIO context, as a rule because fs.aio-max-nr is used up, and this QEMU falls back without an error (F5, QEMU 9.0 and newer).",
-        "remediate raises fs.aio-max-nr, live and persistently. Sandboxes that already fell back stay on threads until they are started anew.",
+        "remediate raises fs.aio-max-nr, live and persistently. Sandboxes that already fell back stay on threads until they are started again.",
     ),
     (
         "KAIO108",
         "aio_headroom",
         "warning",
         "engine",
-        "fs.aio-max-nr leaves too little head-room for more sandboxes",
+        "fs.aio-max-nr leaves too little headroom for more sandboxes",
         "Each sandbox with native block devices takes 1024 events per AioContext (one for the main loop, one for each iothread with disks). "
         "The kernel's default of 65536 carries 64 of them on the whole host.",
         "remediate raises fs.aio-max-nr (kata_aio_max_nr, default 1048576).",
@@ -291,7 +291,7 @@ RULES: dict[str, Rule] = _rules(
         "engine",
         "This release of runtime-rs cannot use native",
         "runtime-rs 3.21 to 3.28 passes block_device_aio on but never cache.direct on hot-plug, so QEMU always refuses native.",
-        "Upgrade Kata to 3.29.0 or newer, or use io_uring or threads (kata_aio_fall_back=true lets remediate choose).",
+        "Upgrade Kata to 3.29.0 or newer, or use io_uring or threads (kata_aio_allow_fallback=true lets remediate choose).",
     ),
     (
         "KAIO117",
@@ -345,7 +345,7 @@ RULES: dict[str, Rule] = _rules(
         "engine",
         "QEMU refuses the configured engine here",
         "The engine is compiled in, but opening an image with it, or writing to it, fails on this host; the evidence has QEMU's words.",
-        "remediate tries the other QEMUs and roads in their order.",
+        "remediate tries the other QEMUs and strategies in their order.",
     ),
     (
         "KAIO123",
@@ -364,9 +364,9 @@ RULES: dict[str, Rule] = _rules(
         "fell_back",
         "warning",
         "engine",
-        "The runtime was given another engine, because no road led to the one that was wanted",
-        "kata_aio_fall_back allowed remediate to set an engine that works at once. It serves, but it is not what was asked for, so it counts as no repair.",
-        "remediate tries the roads again. kata_aio_engine with this engine's name says that it is wanted from now on.",
+        "The runtime was given another engine, because no strategy led to the one that was wanted",
+        "kata_aio_allow_fallback let remediate set an engine that works at once. It is not the requested one, so the host does not count as repaired.",
+        "remediate tries the strategies again. kata_aio_engine with this engine's name says that it is wanted from now on.",
     ),
 )
 
@@ -442,7 +442,7 @@ RULES.update(
             "error",
             "configuration",
             "A key stands twice, in different letter cases",
-            "The Go runtime picks one of them at random, anew for every sandbox.",
+            "The Go runtime picks one of them at random, again for every sandbox.",
             "Leave one of them, in lower case.",
         ),
         (
@@ -497,7 +497,7 @@ RULES.update(
             "configuration",
             "config.d is a dangling symlink",
             "It is ignored, so the drop-ins that it was meant to reach do not count.",
-            "Mend or remove the link.",
+            "Repair or remove the link.",
         ),
         (
             "KAIO215",

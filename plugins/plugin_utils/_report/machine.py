@@ -25,7 +25,7 @@ CSV_COLUMNS = (
     "verdict",
     "outcome",
     "phase_reached",
-    "road",
+    "strategy",
     "wave",
     "seconds",
     "bytes_sent",
@@ -88,7 +88,7 @@ def render_csv(report):
     writer.writerow(CSV_COLUMNS)
     for entry in report["hosts"]:
         state = latest(entry)
-        row = {key: entry[key] for key in ("host", "verdict_before", "verdict", "outcome", "phase_reached", "road", "wave", "seconds", "bytes_sent")}
+        row = {key: entry[key] for key in ("host", "verdict_before", "verdict", "outcome", "phase_reached", "strategy", "wave", "seconds", "bytes_sent")}
         row["error"] = entry["error"]["message"] if entry["error"] else entry["reason"]
         if state:
             row.update(contexts_free=state["kernel"]["contexts_free"], aio_max_nr=state["kernel"]["aio_max_nr"])

@@ -115,8 +115,8 @@ def _host_entry(item, run):
         "after": _without(after, "plan"),
     }
     entry.update(record)
-    if entry["road"] is None and plan:
-        entry["road"] = plan["road"]
+    if entry["strategy"] is None and plan:
+        entry["strategy"] = plan["strategy"]
     return entry
 
 
@@ -125,8 +125,8 @@ def _untold_outcome(verdict, plan, check_mode):
     if verdict == "not_applicable":
         return "not_applicable"
     if not plan or not plan["needed"]:
-        return "untouched" if plan and plan["road"] == "impossible" else "converged"
-    return "would_change" if check_mode and plan["road"] != "impossible" else "untouched"
+        return "untouched" if plan and plan["strategy"] == "impossible" else "converged"
+    return "would_change" if check_mode and plan["strategy"] != "impossible" else "untouched"
 
 
 def _without(mapping, key):
@@ -149,12 +149,12 @@ def _outcome_record(name, record, lost):
         error = error or {"phase": record.get("phase_reached"), "message": _LOST, "undone": None, "next": None}
     if error is not None:
         error = {key: error.get(key) for key in ("phase", "message", "undone", "next")}
-    tried = [{key: one.get(key) for key in ("road", "with", "phase", "reason")} for one in record.get("roads_tried") or [] if isinstance(one, dict)]
+    tried = [{key: one.get(key) for key in ("strategy", "with", "phase", "reason")} for one in record.get("strategies_tried") or [] if isinstance(one, dict)]
     return {
         "outcome": outcome,
         "phase_reached": record.get("phase_reached") or None,
-        "road": record.get("road"),
-        "roads_tried": tried,
+        "strategy": record.get("strategy"),
+        "strategies_tried": tried,
         "wave": record.get("wave") if number(record.get("wave")) is None else number(record["wave"]),
         "steps": _steps(record),
         "error": error,

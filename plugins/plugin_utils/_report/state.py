@@ -216,8 +216,8 @@ def _finding(finding):
 def _plan(plan):
     if not plan:
         return None
-    alternatives = [{"road": way.get("road"), "with": ", ".join(way.get("uses") or [])} for way in plan.get("alternatives") or []]
-    return {"needed": plan.get("needed"), "road": plan.get("road"), "reasons": plan.get("reasons") or [], "alternatives": alternatives}
+    alternatives = [{"strategy": way.get("strategy"), "with": ", ".join(way.get("uses") or [])} for way in plan.get("alternatives") or []]
+    return {"needed": plan.get("needed"), "strategy": plan.get("strategy"), "reasons": plan.get("reasons") or [], "alternatives": alternatives}
 
 
 def summary_of(state):

@@ -60,14 +60,14 @@ def _cells(entry):
         "QEMU": summary["qemu_version"] or "-",
         "Findings": " ".join(findings[:2]) + (" +%d" % (len(findings) - 2) if len(findings) > 2 else "") or "-",
         "Outcome": OUTCOME_WORDS[entry["outcome"]].lower() if entry["outcome"] else "-",
-        "Road": (entry["road"] or "-").replace("_", " "),
+        "Strategy": (entry["strategy"] or "-").replace("_", " "),
         "Room": "-" if summary["contexts_free"] is None else str(summary["contexts_free"]),
     }
 
 
 # What stays when the terminal is narrow: dropped from the end until the rest fits. The host's column then takes or gives what is left.
-_PRIORITY = ("Host", "Verdict", "Engine", "Outcome", "Findings", "Road", "QEMU", "Kata", "Room")
-_ORDER = ("Host", "Verdict", "Engine", "Kata", "QEMU", "Findings", "Outcome", "Road", "Room")
+_PRIORITY = ("Host", "Verdict", "Engine", "Outcome", "Findings", "Strategy", "QEMU", "Kata", "Room")
+_ORDER = ("Host", "Verdict", "Engine", "Kata", "QEMU", "Findings", "Outcome", "Strategy", "Room")
 _MAX = {"Host": 40, "Engine": 18, "Kata": 14, "QEMU": 12, "Findings": 20}
 _MIN_HOST = 16
 
@@ -121,12 +121,12 @@ def summary_lines(report, width=MIN_WIDTH):
     outcomes = ", ".join("%d %s" % (count, OUTCOME_WORDS[name].lower()) for name, count in totals["outcomes"].items() if count)
     if outcomes:
         lines += _wrap("Outcome: %s." % outcomes, width)
-    others = [entry for entry in report["hosts"] if entry["roads_tried"]]
+    others = [entry for entry in report["hosts"] if entry["strategies_tried"]]
     for entry in others[:5]:
-        for one in entry["roads_tried"]:
-            lines += _wrap("%s: %s failed: %s" % (entry["host"], one["with"] or one["road"], one["reason"]), width, "  ")
+        for one in entry["strategies_tried"]:
+            lines += _wrap("%s: %s failed: %s" % (entry["host"], one["with"] or one["strategy"], one["reason"]), width, "  ")
     if len(others) > 5:
-        lines.append("%d more hosts tried several roads; the report has the reasons." % (len(others) - 5))
+        lines.append("%d more hosts tried several strategies; the report has the reasons." % (len(others) - 5))
     boxes = totals["sandboxes"]
     if boxes["silent_fallbacks"]:
         lines += _wrap("%d of %d running sandboxes use threads unasked." % (boxes["silent_fallbacks"], boxes["total"]), width)
@@ -220,7 +220,7 @@ def render_markdown(report, max_evidence=3):
     lines += ["| %s |" % " | ".join(markdown_text(cell) for cell in _cells(entry).values()) for entry in report["hosts"]]
     lines.append("")
     bad = ("broken", "degraded", "unknown")
-    told = [entry for entry in report["hosts"] if entry["steps"] or entry["roads_tried"] or entry["error"] or entry["verdict"] in bad]
+    told = [entry for entry in report["hosts"] if entry["steps"] or entry["strategies_tried"] or entry["error"] or entry["verdict"] in bad]
     if told:
         lines += ["## Hosts", ""]
     for entry in told:
@@ -247,7 +247,8 @@ def _markdown_host(entry, max_evidence):
         lines += ["  %s: %s" % (key.capitalize(), markdown_text(entry["error"][key])) for key in ("undone", "next") if entry["error"][key]]
     elif entry["reason"]:
         lines.append("* Not observed: %s" % markdown_text(entry["reason"]))
-    lines += ["* Road %s failed: %s" % (markdown_text(one["with"] or one["road"]), markdown_text(one["reason"] or "")) for one in entry["roads_tried"]]
+    for one in entry["strategies_tried"]:
+        lines.append("* Strategy %s failed: %s" % (markdown_text(one["with"] or one["strategy"]), markdown_text(one["reason"] or "")))
     if entry["plan"] and not entry["steps"]:
         lines += ["* Plan: %s" % markdown_text(reason) for reason in entry["plan"]["reasons"]]
     for step in entry["steps"]:

@@ -67,6 +67,6 @@ def _message(made: Data, total: int, budget: str) -> str:
         undone = " Undone: %s" % entry["undone"] if entry["undone"] else ""
         lines.append("  %s: %s%s: %s%s" % (entry["host"], entry["outcome"], phase, entry["message"], undone))
     lines.append("%d host(s) were not touched." % len(made["untouched"]))
-    lines.append("Mend the cause, then run the same command again: hosts that are done cost one look. To try only the failed ones first:")
+    lines.append("Repair the cause, then run the same command again: hosts that are done cost one look. To try only the failed ones first:")
     lines.append("  --limit '%s'" % ",".join(entry["host"] for entry in lost))
     return "\n".join(lines)

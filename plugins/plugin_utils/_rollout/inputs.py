@@ -31,19 +31,19 @@ INPUTS: dict[str, Input] = {
     "kata_aio_storage_path": Input("path", "The folder that holds the images behind block devices.", "/var/lib/containerd"),
     "kata_aio_headroom": Input("int", "How many more sandboxes must fit under fs.aio-max-nr.", "128"),
     "kata_aio_max_nr": Input("int", "What fs.aio-max-nr is raised to, in events (1024 for each AioContext).", "1048576"),
-    "kata_aio_roads": Input(
+    "kata_aio_strategies": Input(
         "list",
-        "The roads to a working QEMU, tried in this order.",
+        "The strategies to a working QEMU, tried in this order.",
         "[configuration, reuse, replace, rebuild]",
         ("configuration", "reuse", "replace", "rebuild"),
     ),
-    "kata_aio_fall_back": Input("bool", "Whether io_uring or threads may be set where no road leads to the wanted engine.", "false"),
+    "kata_aio_allow_fallback": Input("bool", "Whether io_uring or threads may be set where no strategy leads to the wanted engine.", "false"),
     "kata_aio_artifact": Input(
         "str",
-        "For the road replace: a packed QEMU tree, or a Kata release (`kata-static-<release>-<arch>.tar.{xz,zst}`); a path on the controller, or a URL.",
+        "For the strategy replace: a packed QEMU tree, or a Kata release (`kata-static-<release>-<arch>.tar.{xz,zst}`); a path on the controller, or a URL.",
     ),
-    "kata_aio_artifact_sha256": Input("str", "Its SHA-256; obligatory with a URL."),
-    "kata_aio_package": Input("bool", "Whether the road replace may install the distribution's QEMU package (apt, dnf) on the hosts.", "false"),
+    "kata_aio_artifact_sha256": Input("str", "Its SHA-256; required with a URL."),
+    "kata_aio_package": Input("bool", "Whether the strategy replace may install the distribution's QEMU package (apt, dnf) on the hosts.", "false"),
     "kata_aio_artifacts_dir": Input("path", "Where built trees are kept on the controller.", "~/.cache/kataops-aio/artifacts"),
     "kata_aio_builder": Input("str", "The host that builds QEMU; by default the first host of that architecture that needs it."),
     "kata_aio_method": Input("str", "How Kata's configuration is changed.", "auto", ("auto", "drop_in", "base_file")),
@@ -84,6 +84,12 @@ INTERNAL = (
     "kata_aio_ways",
 )
 
+#: What variables of the first edition are called now; a value of theirs is refused with the new name, never silently ignored.
+RENAMED = {
+    "kata_aio_roads": "kata_aio_strategies",
+    "kata_aio_fall_back": "kata_aio_allow_fallback",
+}
+
 _TRUE_FALSE = ("yes", "no", "on", "off", "true", "false", "1", "0")
 
 
@@ -115,6 +121,8 @@ _EXPECTED = {
 
 
 def _unknown(name: str) -> str:
+    if name in RENAMED:
+        return "%s is now called %s" % (name, RENAMED[name])
     close = difflib.get_close_matches(name[len(PREFIX) :], [known[len(PREFIX) :] for known in INPUTS], n=1)
     return "%s is not a variable of kataops.aio%s" % (name, "; did you mean %s%s?" % (PREFIX, close[0]) if close else " (docs/variables.md lists them)")
 
@@ -150,11 +158,11 @@ def _contradictions(variables: t.Mapping[str, t.Any]) -> list[str]:
     artifact = variables.get("kata_aio_artifact")
     if isinstance(artifact, str) and "://" in artifact and not variables.get("kata_aio_artifact_sha256"):
         found.append("kata_aio_artifact is a URL without kata_aio_artifact_sha256; expected the checksum of what the URL gives")
-    roads = variables.get("kata_aio_roads")
+    strategies = variables.get("kata_aio_strategies")
     package = str(variables.get("kata_aio_package")).lower() in ("true", "yes", "on", "1")
-    if isinstance(roads, (list, tuple)) and list(roads) == ["replace"] and not artifact and not package:
-        found.append("kata_aio_roads allows only replace, but neither kata_aio_artifact nor kata_aio_package says with what")
-    engine, fall_back = variables.get("kata_aio_engine"), variables.get("kata_aio_fall_back")
-    if engine == "threads" and str(fall_back).lower() in ("true", "yes", "on", "1"):
-        found.append("kata_aio_fall_back has no meaning with kata_aio_engine threads, which works everywhere")
+    if isinstance(strategies, (list, tuple)) and list(strategies) == ["replace"] and not artifact and not package:
+        found.append("kata_aio_strategies allows only replace, but neither kata_aio_artifact nor kata_aio_package says with what")
+    engine, allow_fallback = variables.get("kata_aio_engine"), variables.get("kata_aio_allow_fallback")
+    if engine == "threads" and str(allow_fallback).lower() in ("true", "yes", "on", "1"):
+        found.append("kata_aio_allow_fallback has no meaning with kata_aio_engine threads, which works everywhere")
     return found

@@ -21,7 +21,7 @@ _ROAD_WORDS = {
     "reuse": "with another QEMU of the host",
     "replace": "with a QEMU from elsewhere",
     "rebuild": "with a rebuilt QEMU",
-    "fall_back": "by falling back to another engine",
+    "fallback": "by falling back to another engine",
 }
 
 
@@ -48,15 +48,15 @@ def rollout(
     :arg builders: the builder that the user named for a host, if any. :arg controller: it may stand in for a wave (it is no host of the play, and no
     limit leaves it out).
     """
-    repair = [host for host, plan in plans.items() if plan["needed"] and plan["road"] != "impossible"]
-    impossible = [{"host": host, "reasons": plan["reasons"]} for host, plan in plans.items() if plan["road"] == "impossible"]
+    repair = [host for host, plan in plans.items() if plan["needed"] and plan["strategy"] != "impossible"]
+    impossible = [{"host": host, "reasons": plan["reasons"]} for host, plan in plans.items() if plan["strategy"] == "impossible"]
     sizes = wave_sizes(waves, len(repair))
     builds = _builds({host: plans[host] for host in repair}, builders)
     of_waves = [number for number, size in enumerate(sizes, 1) for _host in range(size)]
     # ansible-core ends a run, with neither gate nor report, when every host of a batch has become unreachable (PlaybookExecutor.run, seen from 2.16 to
     # 2.21). So each wave gets, last, somebody that nothing is done to: the controller, then the hosts that are left alone anyway, as far as they go.
     spare = [host for host in plans if host not in set(repair)]
-    stand_ins = (([CONTROLLER] if controller else []) + spare)[: len(sizes)]
+    placeholder_hosts = (([CONTROLLER] if controller else []) + spare)[: len(sizes)]
     return {
         "fleet": [*plans, *lost],
         "lost": list(lost),
@@ -64,17 +64,17 @@ def rollout(
         "impossible": impossible,
         "waves": sizes,
         "wave_of": dict(zip(repair, of_waves)),
-        "stand_ins": stand_ins,
-        "batches": _batches(repair, sizes, stand_ins),
+        "placeholder_hosts": placeholder_hosts,
+        "batches": _batches(repair, sizes, placeholder_hosts),
         "builds": builds,
         "summary": _summary(plans, repair, impossible, sizes, builds) + _summary_of_lost(lost),
     }
 
 
-def _batches(repair: list[str], sizes: list[int], stand_ins: list[str]) -> list[list[str]]:
+def _batches(repair: list[str], sizes: list[int], placeholder_hosts: list[str]) -> list[list[str]]:
     batches, start = [], 0
     for number, size in enumerate(sizes):
-        batches.append(repair[start : start + size] + stand_ins[number : number + 1])
+        batches.append(repair[start : start + size] + placeholder_hosts[number : number + 1])
         start += size
     return batches
 
@@ -105,8 +105,8 @@ def _builds(plans: t.Mapping[str, Data], builders: t.Mapping[str, str | None]) -
 def _summary(plans: t.Mapping[str, Data], repair: list[str], impossible: list[Data], sizes: list[int], builds: list[Data]) -> list[str]:
     healthy = len(plans) - len(repair) - len(impossible)
     lines = ["Plan: %d host(s) observed, %d need nothing, %d to repair, %d without a way." % (len(plans), healthy, len(repair), len(impossible))]
-    for road, count in collections.Counter(plans[host]["road"] for host in repair).most_common():
-        lines.append("  %d %s" % (count, _ROAD_WORDS[road]))
+    for strategy, count in collections.Counter(plans[host]["strategy"] for host in repair).most_common():
+        lines.append("  %d %s" % (count, _ROAD_WORDS[strategy]))
     for build in builds:
         if build["planned"]:
             what = "QEMU is built" if build["kind"] == "rebuild" else "QEMU is taken out of Kata %s" % build["release"]

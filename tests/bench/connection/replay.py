@@ -37,10 +37,10 @@ class Connection(ConnectionBase):
         return 0, b'{"ping": "pong"}', b""
 
     def put_file(self, in_path, out_path):
-        raise NotImplementedError("nothing is sent to a stand-in")
+        raise NotImplementedError("nothing is sent to a placeholder host")
 
     def fetch_file(self, in_path, out_path):
-        raise NotImplementedError("nothing is fetched from a stand-in")
+        raise NotImplementedError("nothing is fetched from a placeholder host")
 
     def close(self):
         pass

@@ -68,13 +68,13 @@
     return pair;
   }
   const KINDS = {go: "Go", rs: "runtime-rs"};
-  const ROADS = {none: "none", fall_back: "fall back", impossible: "none possible"};
-  const road = (name) => (name === null ? dash() : ROADS[name] || name);
+  const STRATEGIES = {none: "none", fallback: "fall back", impossible: "none possible"};
+  const strategy = (name) => (name === null ? dash() : STRATEGIES[name] || name);
 
   // --- rows of the fleet ------------------------------------------------------------------------------------------------------------------
   const rows = data.hosts.map((host) => {
     const now = latest(host);
-    const words = [host.host, host.verdict, host.outcome, host.road, host.summary.kata_release, host.summary.qemu_version, host.summary.engine_asked,
+    const words = [host.host, host.verdict, host.outcome, host.strategy, host.summary.kata_release, host.summary.qemu_version, host.summary.engine_asked,
       KINDS[host.summary.runtime], host.reason, host.wave === null ? "" : "wave " + host.wave];
     if (host.error) words.push(host.error.phase, host.error.message);
     if (now) {
@@ -106,7 +106,7 @@
       el("th", {scope: "row"}, button), cell("", verdict), kata, runtime, cell("c-mid", orDash(sum.qemu_version)),
       cell("", engineWords(sum.engine_asked, sum.engine_effective)), cell("c-mid", sum.findings.length ? ids : now(host) ? el("span", {class: "none"}, "none") : dash()),
       cell("c-told c-mid", host.outcome ? el("span", {class: bad ? "bad" : host.outcome === "repaired" ? "good" : ""}, data.outcomes[host.outcome]) : dash()),
-      cell("c-wide", road(host.road)), room);
+      cell("c-wide", strategy(host.strategy)), room);
     item.tr.addEventListener("click", (event) => {
       if (event.target.closest("button") || String(getSelection())) return;
       toggle(item);
@@ -229,19 +229,19 @@
       }
       parts.push(el("h3", {}, "Steps"), list);
     }
-    const facts = [host.wave === null ? null : "wave " + host.wave, host.road === null ? null : "road " + (ROADS[host.road] || host.road), host.seconds === null ? null : seconds(host.seconds),
+    const facts = [host.wave === null ? null : "wave " + host.wave, host.strategy === null ? null : "strategy " + (STRATEGIES[host.strategy] || host.strategy), host.seconds === null ? null : seconds(host.seconds),
       host.bytes_sent ? bytes(host.bytes_sent) + " sent" : null, host.phase_reached ? "reached " + host.phase_reached : null].filter(Boolean);
     if (facts.length && host.outcome) parts.push(el("p", {class: "muted"}, facts.join(", ")));
-    if (host.roads_tried.length) {
+    if (host.strategies_tried.length) {
       const list = el("ol", {class: "steps"});
-      for (const one of host.roads_tried) list.append(el("li", {}, one.with || ROADS[one.road] || one.road || "?", " ", el("span", {class: "how"}, "failed" + (one.phase ? " in " + one.phase : "")), el("span", {class: "said"}, one.reason)));
-      parts.push(el("h3", {}, "Roads that failed"), list);
+      for (const one of host.strategies_tried) list.append(el("li", {}, one.with || STRATEGIES[one.strategy] || one.strategy || "?", " ", el("span", {class: "how"}, "failed" + (one.phase ? " in " + one.phase : "")), el("span", {class: "said"}, one.reason)));
+      parts.push(el("h3", {}, "Strategies that failed"), list);
     }
     if (!host.steps.length && host.plan && (host.plan.needed || host.plan.reasons.length)) {
       const list = el("ul", {class: "steps"});
       for (const reason of host.plan.reasons) list.append(el("li", {}, reason));
       for (const way of host.plan.alternatives) list.append(el("li", {class: "none"}, "else: " + way.with));
-      parts.push(el("h3", {}, "Plan: " + (ROADS[host.plan.road] || host.plan.road)), list);
+      parts.push(el("h3", {}, "Plan: " + (STRATEGIES[host.plan.strategy] || host.plan.strategy)), list);
     }
     return parts;
   }
@@ -308,7 +308,7 @@
     engine: (a, b) => byName.compare(none(a.summary.engine_asked) + none(a.summary.engine_effective), none(b.summary.engine_asked) + none(b.summary.engine_effective)),
     findings: (a, b) => b.summary.findings.length - a.summary.findings.length || byName.compare(a.summary.findings.join(), b.summary.findings.join()),
     outcome: (a, b) => rank(OUTCOMES, a.outcome) - rank(OUTCOMES, b.outcome),
-    road: (a, b) => byName.compare(none(a.road), none(b.road)),
+    strategy: (a, b) => byName.compare(none(a.strategy), none(b.strategy)),
     room: (a, b) => (a.summary.contexts_free ?? Infinity) - (b.summary.contexts_free ?? Infinity),
   };
   const view = {key: "verdict", down: false, verdicts: new Set(), shown: []};

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the kataops founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the playbooks run on a fleet of stand-ins, counted under a real ansible-playbook: a healthy fleet costs one task per host; tags are safe alone."""
+"""What the playbooks run on a fleet of replayed hosts, counted under a real ansible-playbook: a healthy fleet costs one task per host; tags are safe alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOSTS = 12
 
 
 def run(folder, playbook, *more, **policy):
-    """What ansible-playbook says over stand-ins that all give the answer of a healthy host, which was asked for the policy."""
+    """What ansible-playbook says over placeholder hosts that all give the answer of a healthy host, which was asked for the policy."""
     answer = json.loads((TOP / "tests" / "fixtures" / "answers" / "healthy.json").read_text())
     answer["policy"].update(policy)
     (folder / "answer.json").write_text(json.dumps(answer))

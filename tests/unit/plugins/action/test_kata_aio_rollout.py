@@ -17,7 +17,7 @@ class HostVars(dict):
 
 def facts(host, architecture):
     qemu = {"source": "build", "kind": "rebuild", "build": "rebuild-" + architecture}
-    plan = {"needed": True, "road": "rebuild", "reasons": [], "qemu": qemu, "alternatives": []}
+    plan = {"needed": True, "strategy": "rebuild", "reasons": [], "qemu": qemu, "alternatives": []}
     return {"kata_aio": {"host": {"name": host}, "plan": plan}}
 
 
@@ -58,4 +58,4 @@ def test_the_controller_stands_in_where_ansible_lets_it(limit, all_hosts, expect
     variables.update(ansible_play_hosts=["x1"], ansible_play_hosts_all=all_hosts)
     if limit:
         variables["ansible_limit"] = limit
-    assert action.run(task_vars=variables)["stand_ins"] == expected
+    assert action.run(task_vars=variables)["placeholder_hosts"] == expected

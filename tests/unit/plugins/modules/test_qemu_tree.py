@@ -129,10 +129,10 @@ def test_a_changed_file_is_told_and_mended(run, make):
     told = run(state="verified", id=ID)
     assert told["failed"] is True
     assert told["problems"] == ["bin/qemu-system-x86_64 has mode 4755, not 0755"]
-    assert "state: present mends the tree" in told["msg"]
-    mended = run(diff=True, archive=artifact["path"])
-    assert mended["repaired"] == told["problems"]
-    assert "has mode 4755" in mended["diff"]["before"]
+    assert "state: present repairs the tree" in told["msg"]
+    repaired = run(diff=True, archive=artifact["path"])
+    assert repaired["repaired"] == told["problems"]
+    assert "has mode 4755" in repaired["diff"]["before"]
     assert run(state="verified", id=ID)["failed"] is False
 
 

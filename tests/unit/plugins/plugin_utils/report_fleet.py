@@ -98,7 +98,7 @@ def runtime(path=STATIC, aio="native", *, release="3.7.0", handlers=("kata-qemu"
     }
 
 
-def facts(host, runtimes=None, qemus=None, *, findings=(), verdict="ok", road="none", total=12, by_engine=None, fallbacks=0, max_nr=1048576):
+def facts(host, runtimes=None, qemus=None, *, findings=(), verdict="ok", strategy="none", total=12, by_engine=None, fallbacks=0, max_nr=1048576):
     runtimes = [runtime()] if runtimes is None else runtimes
     nr = (by_engine or {}).get("native", 0) * 1024
     return {
@@ -139,9 +139,9 @@ def facts(host, runtimes=None, qemus=None, *, findings=(), verdict="ok", road="n
         "verdict": verdict,
         "verdicts": {item["id"]: verdict for item in runtimes},
         "plan": {
-            "needed": road != "none",
-            "road": road,
-            "reasons": ["%s: no QEMU of this host has native and all that Kata needs" % CONFIG] if road == "rebuild" else [],
+            "needed": strategy != "none",
+            "strategy": strategy,
+            "reasons": ["%s: no QEMU of this host has native and all that Kata needs" % CONFIG] if strategy == "rebuild" else [],
             "qemu": None,
             "limits": None,
             "libaio_package": False,
@@ -157,7 +157,7 @@ def broken(host, version="7.2.22", release="3.7.0"):
         finding("native_not_compiled", CONFIG, STATIC, no_aio["engines"]["native"]["evidence"], "the binary was built without libaio"),
         finding("aio_headroom", CONFIG, "fs.aio-max-nr", limit, "Room for 64 more."),
     ]
-    return facts(host, [runtime(release=release)], [no_aio], findings=found, verdict="broken", road="rebuild", max_nr=65536)
+    return facts(host, [runtime(release=release)], [no_aio], findings=found, verdict="broken", strategy="rebuild", max_nr=65536)
 
 
 def repaired(host):
@@ -170,7 +170,7 @@ def degraded(host):
     words = [{"asked": "kernel.io_uring_disabled", "answered": "2", "by": "file"}]
     found = [finding("io_uring_falls_back", CONFIG, new["path"], new["engines"]["io_uring"]["evidence"] + words)]
     old = runtime(new["path"], "io_uring", release="3.19.1")
-    judged = {"findings": found, "verdict": "degraded", "road": "configuration"}
+    judged = {"findings": found, "verdict": "degraded", "strategy": "configuration"}
     return facts(host, [old], [new], **judged, total=40, by_engine={"threads": 31}, fallbacks=31)
 
 
@@ -197,14 +197,14 @@ STEPS = [
 ]
 
 
-def record(host, outcome, wave, road="rebuild", **more):
+def record(host, outcome, wave, strategy="rebuild", **more):
     done = {"phase_reached": "done", "steps": [], "error": None, "bytes_sent": 0, "seconds": 1.2}
-    return {**done, "host": host, "outcome": outcome, "road": road, "wave": wave, **more}
+    return {**done, "host": host, "outcome": outcome, "strategy": strategy, "wave": wave, **more}
 
 
 TRIED = [
     {
-        "road": "reuse",
+        "strategy": "reuse",
         "with": "reuse of /usr/bin/qemu-system-x86_64",
         "phase": "stage",
         "reason": "QEMU refuses Kata's device_add: <b>no bus</b> | pci-bridge-0",
@@ -232,7 +232,7 @@ def small():
     error = {"phase": "prove after", "message": message, "undone": "the drop-in was taken away", "next": "kataops.aio.audit"}
     return [
         item("h1", broken("h1"), repaired("h1"), record("h1", "repaired", 1, steps=STEPS, bytes_sent=14 << 20, seconds=9.4)),
-        item("h2", broken("h2"), repaired("h2"), record("h2", "repaired", 2, steps=STEPS, roads_tried=TRIED, bytes_sent=14 << 20, seconds=11.8)),
+        item("h2", broken("h2"), repaired("h2"), record("h2", "repaired", 2, steps=STEPS, strategies_tried=TRIED, bytes_sent=14 << 20, seconds=11.8)),
         item("h3", healthy("h3"), None, record("h3", "converged", None, "none")),
         item("h4", degraded("h4"), None, record("h4", "untouched", None, "configuration")),
         item("h5", broken("h5"), nasty, record("h5", "rolled_back", 2, steps=STEPS[:4], error=error, bytes_sent=14 << 20, seconds=13.0)),

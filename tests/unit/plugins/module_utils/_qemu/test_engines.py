@@ -157,6 +157,6 @@ def test_kernel_workers_are_no_threads_of_qemu(tmp_path):
 
 def test_fall_back_words_are_only_the_thread_pools():
     both = "qemu: falling back to tcg\n" + FALL_BACK + FALL_BACK_AIO
-    assert _engines.fall_back_words(both, "io_uring") == FALL_BACK.strip()
-    assert _engines.fall_back_words(both, "native") == FALL_BACK_AIO.strip()
-    assert _engines.fall_back_words("qemu: falling back to tcg\n", "native") is None
+    assert _engines.fallback_words(both, "io_uring") == FALL_BACK.strip()
+    assert _engines.fallback_words(both, "native") == FALL_BACK_AIO.strip()
+    assert _engines.fallback_words("qemu: falling back to tcg\n", "native") is None

@@ -90,7 +90,7 @@ CASES = {
         "degraded",
     ),
     "F5 to come: 64 sandboxes only": (o.runtime(), o.observations(kernel=o.kernel(65536)), {}, {"KAIO108"}, "degraded"),
-    "head-room is no matter for io_uring": (
+    "headroom is no matter for io_uring": (
         o.runtime(values={"block_device_aio": "io_uring", **CACHE_OFF}),
         o.observations(kernel=o.kernel(65536)),
         {},

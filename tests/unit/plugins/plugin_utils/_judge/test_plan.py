@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the kataops founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan takes the cheapest sufficient road, and none where nothing is to be done."""
+"""The plan takes the cheapest sufficient strategy, and none where nothing is to be done."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ def plan(runtime, observations, **changes):
 
 def test_a_healthy_host_needs_nothing():
     made = plan(o.runtime(), o.observations())
-    assert (made["needed"], made["road"], made["settings"], made["limits"], made["qemu"]) == (False, "none", [], None, None)
+    assert (made["needed"], made["strategy"], made["settings"], made["limits"], made["qemu"]) == (False, "none", [], None, None)
 
 
 @pytest.mark.parametrize(
-    "name, observations, changes, road, path",
+    "name, observations, changes, strategy, path",
     [
         ("only the keys", o.observations(), {}, "configuration", None),
         ("the distribution's QEMU", o.observations([BROKEN, DEBIAN]), {}, "reuse", DEBIAN["path"]),
         ("our tree before the distribution's", o.observations([BROKEN, DEBIAN, TREE]), {}, "reuse", TREE["path"]),
-        ("reuse not allowed", o.observations([BROKEN, DEBIAN]), {"roads": ["configuration", "rebuild"]}, "rebuild", None),
+        ("reuse not allowed", o.observations([BROKEN, DEBIAN]), {"strategies": ["configuration", "rebuild"]}, "rebuild", None),
         ("an incomplete QEMU is not reused", o.observations([BROKEN, dict(DEBIAN, devices_missing=["vhost-vsock-pci"])]), {}, "rebuild", None),
         ("an artifact is given", o.observations([BROKEN]), {"artifact": "/srv/qemu.tar.xz"}, "replace", None),
         ("nothing is there", o.observations([BROKEN]), {}, "rebuild", None),
-        ("the order is the user's", o.observations([BROKEN, DEBIAN]), {"roads": ["rebuild", "reuse"]}, "rebuild", None),
-        ("no road is left", o.observations([BROKEN]), {"roads": ["configuration", "reuse"]}, "impossible", None),
-        ("fall back", o.observations([BROKEN]), {"roads": ["configuration"], "fall_back": True}, "fall_back", None),
+        ("the order is the user's", o.observations([BROKEN, DEBIAN]), {"strategies": ["rebuild", "reuse"]}, "rebuild", None),
+        ("no strategy is left", o.observations([BROKEN]), {"strategies": ["configuration", "reuse"]}, "impossible", None),
+        ("fall back", o.observations([BROKEN]), {"strategies": ["configuration"], "allow_fallback": True}, "fallback", None),
     ],
 )
-def test_roads(name, observations, changes, road, path):
+def test_strategies(name, observations, changes, strategy, path):
     values = CACHE_OFF if name == "only the keys" else {}
     made = plan(o.runtime(values=values), observations, **changes)
-    assert made["road"] == road
+    assert made["strategy"] == strategy
     assert (made["qemu"] or {}).get("path") == path
     assert made["needed"]
 
@@ -65,12 +65,12 @@ def test_reuse_names_the_path_in_the_same_settings():
 def test_io_uring_that_the_kernel_refuses_becomes_native():
     observations = o.observations([o.qemu(io_uring="refused")], kernel=o.kernel(io_uring_ok=False, disabled=2))
     made = plan(o.runtime(values={"block_device_aio": "io_uring", **CACHE_OFF}), observations)
-    assert (made["road"], made["engine"]) == ("configuration", "native")
+    assert (made["strategy"], made["engine"]) == ("configuration", "native")
 
 
 def test_limits_alone_are_raised_without_touching_the_configuration():
     made = plan(o.runtime(), o.observations(kernel=o.kernel(65536)))
-    assert (made["road"], made["limits"], made["settings"]) == ("configuration", {"aio_max_nr": 1048576}, [])
+    assert (made["strategy"], made["limits"], made["settings"]) == ("configuration", {"aio_max_nr": 1048576}, [])
 
 
 def test_a_limit_is_never_lowered():
@@ -81,33 +81,33 @@ def test_a_limit_is_never_lowered():
 def test_exhausted_aio_is_repaired_by_the_limit():
     observations = o.observations([o.qemu(native="refused")], kernel=o.kernel(65536, 65536, io_setup_ok=False))
     made = plan(o.runtime(), observations)
-    assert (made["road"], made["limits"]) == ("configuration", {"aio_max_nr": 1048576})
+    assert (made["strategy"], made["limits"]) == ("configuration", {"aio_max_nr": 1048576})
 
 
 def test_rs_3_28_falls_back_only_where_that_is_allowed():
-    assert plan(o.runtime("rs", "3.28.0"), o.observations())["road"] == "impossible"
-    made = plan(o.runtime("rs", "3.28.0"), o.observations(), fall_back=True)
-    assert (made["road"], made["engine"]) == ("fall_back", "io_uring")
+    assert plan(o.runtime("rs", "3.28.0"), o.observations())["strategy"] == "impossible"
+    made = plan(o.runtime("rs", "3.28.0"), o.observations(), allow_fallback=True)
+    assert (made["strategy"], made["engine"]) == ("fallback", "io_uring")
 
 
 def test_a_mistake_that_needs_a_person_stops_the_whole_host():
     made = plan(o.runtime(values={"enable_guest_swap": True, **CACHE_OFF}), o.observations())
-    assert (made["road"], made["settings"]) == ("impossible", [])
+    assert (made["strategy"], made["settings"]) == ("impossible", [])
     assert "KAIO111" in " ".join(made["reasons"])
 
 
 def test_storage_without_direct_is_no_case_for_native():
     observations = o.observations([o.qemu(native="refused")], storage=o.storage(False))
     made = plan(o.runtime(), observations)
-    assert made["road"] == "impossible"
+    assert made["strategy"] == "impossible"
     assert "O_DIRECT" in made["reasons"][0]
 
 
 KATA_STATIC = "https://example.org/kata-static-3.20.0-amd64.tar.xz"
-ALL = {"artifact": "/srv/qemu.tar.xz", "package": True, "fall_back": True}
+ALL = {"artifact": "/srv/qemu.tar.xz", "package": True, "allow_fallback": True}
 
 
-def test_every_road_that_is_open_here_is_an_alternative_in_the_users_order():
+def test_every_strategy_that_is_open_here_is_an_alternative_in_the_users_order():
     made = plan(o.runtime(), o.observations([BROKEN, DEBIAN, TREE]), **ALL)
     ways = [made, *made["alternatives"]]
     assert [way["uses"] for way in ways] == [
@@ -120,19 +120,19 @@ def test_every_road_that_is_open_here_is_an_alternative_in_the_users_order():
     ]
     assert [(way["qemu"] or {}).get("source") for way in ways] == ["existing", "existing", "artifact", "package", "build", None]
     assert [way["engine"] for way in ways] == ["native"] * 5 + ["io_uring"]
-    assert ways[-1]["settings"][0]["instead_of"] == "native"
-    other_order = plan(o.runtime(), o.observations([BROKEN, DEBIAN]), roads=["rebuild", "reuse"])
-    assert [way["road"] for way in (other_order, *other_order["alternatives"])] == ["rebuild", "reuse"]
+    assert ways[-1]["settings"][0]["requested_engine"] == "native"
+    other_order = plan(o.runtime(), o.observations([BROKEN, DEBIAN]), strategies=["rebuild", "reuse"])
+    assert [way["strategy"] for way in (other_order, *other_order["alternatives"])] == ["rebuild", "reuse"]
 
 
 def test_no_other_engine_unless_the_user_allows_it():
-    made = plan(o.runtime(), o.observations([BROKEN, DEBIAN]), roads=["reuse"])
-    assert (made["road"], made["alternatives"]) == ("reuse", [])
+    made = plan(o.runtime(), o.observations([BROKEN, DEBIAN]), strategies=["reuse"])
+    assert (made["strategy"], made["alternatives"]) == ("reuse", [])
 
 
-def test_configuration_that_fails_on_the_host_leaves_the_roads_to_another_qemu():
+def test_configuration_that_fails_on_the_host_leaves_the_strategies_to_another_qemu():
     made = plan(o.runtime(values=CACHE_OFF), o.observations([o.qemu(), DEBIAN]))
-    assert [way["road"] for way in (made, *made["alternatives"])] == ["configuration", "reuse", "rebuild"]
+    assert [way["strategy"] for way in (made, *made["alternatives"])] == ["configuration", "reuse", "rebuild"]
 
 
 @pytest.mark.parametrize(
@@ -147,11 +147,11 @@ def test_configuration_that_fails_on_the_host_leaves_the_roads_to_another_qemu()
 def test_what_replaces_is_told_by_its_name(artifact, architecture, expected):
     observations = o.observations([BROKEN])
     observations["host"]["architecture"] = architecture
-    made = plan(o.runtime(), observations, artifact=artifact, artifact_sha256="ab" * 32, roads=["replace"])
+    made = plan(o.runtime(), observations, artifact=artifact, artifact_sha256="ab" * 32, strategies=["replace"])
     if expected is None:
-        assert made["road"] == "impossible"
+        assert made["strategy"] == "impossible"
     else:
-        assert made["road"] == "replace"
+        assert made["strategy"] == "replace"
         assert made["qemu"].items() >= expected.items()
 
 
@@ -170,10 +170,10 @@ def two_runtimes(**changes):
 def test_a_way_serves_all_runtimes_of_a_host():
     made = two_runtimes()
     assert made["uses"] == ["configuration with %s" % DEBIAN["path"], "reuse of %s" % DEBIAN["path"]]
-    assert [(r["runtime"], r["road"]) for r in made["runtimes"]] == [(o.CONFIG, "configuration"), (RS, "reuse")]
+    assert [(r["runtime"], r["strategy"]) for r in made["runtimes"]] == [(o.CONFIG, "configuration"), (RS, "reuse")]
 
 
-def test_what_failed_for_one_runtime_is_not_tried_again_and_the_other_keeps_its_road():
+def test_what_failed_for_one_runtime_is_not_tried_again_and_the_other_keeps_its_strategy():
     made = two_runtimes()
     ways = [made, *made["alternatives"]]
     left = [way for way in ways if "configuration with %s" % DEBIAN["path"] not in way["uses"]]
@@ -188,9 +188,9 @@ def test_a_host_that_fell_back_goes_on_trying_for_the_engine_that_was_wanted():
     threads = o.runtime(values={"block_device_aio": "threads", **CACHE_OFF})
     fell_back = {o.CONFIG: {o.CONFIG: "native"}}
     made = plan(threads, o.observations([BROKEN, DEBIAN], fell_back=fell_back))
-    assert (made["road"], made["engine"]) == ("reuse", "native")
-    made = plan(threads, o.observations([o.qemu(native="not_compiled", io_uring="refused")], fell_back=fell_back), roads=["reuse"], fall_back=True)
-    assert (made["road"], made["engine"], made["settings"]) == ("fall_back", "threads", [])
+    assert (made["strategy"], made["engine"]) == ("reuse", "native")
+    made = plan(threads, o.observations([o.qemu(native="not_compiled", io_uring="refused")], fell_back=fell_back), strategies=["reuse"], allow_fallback=True)
+    assert (made["strategy"], made["engine"], made["settings"]) == ("fallback", "threads", [])
     assert plan(threads, o.observations([BROKEN, DEBIAN], fell_back=fell_back), engine="threads")["needed"] is False
     assert plan(threads, o.observations([BROKEN, DEBIAN]))["needed"] is False
 
@@ -199,7 +199,7 @@ NEW = o.qemu("/usr/bin/qemu-system-x86_64", version="10.0.13")
 
 
 @pytest.mark.parametrize(
-    ("runtime", "qemus", "road", "path"),
+    ("runtime", "qemus", "strategy", "path"),
     [
         (o.runtime(release="3.7.0"), [BROKEN, NEW], "rebuild", None),
         (o.runtime(release="3.7.0"), [BROKEN, NEW, TREE], "reuse", TREE["path"]),
@@ -212,12 +212,12 @@ NEW = o.qemu("/usr/bin/qemu-system-x86_64", version="10.0.13")
         (o.runtime(release="3.7.0"), [o.qemu(version="10.0.13"), DEBIAN], "reuse", DEBIAN["path"]),
     ],
 )
-def test_no_qemu_that_is_too_strict_for_the_release_is_chosen(runtime, qemus, road, path):
+def test_no_qemu_that_is_too_strict_for_the_release_is_chosen(runtime, qemus, strategy, path):
     made = plan(runtime, o.observations(qemus))
-    assert (made["road"], (made["qemu"] or {}).get("path")) == (road, path)
+    assert (made["strategy"], (made["qemu"] or {}).get("path")) == (strategy, path)
 
 
 def test_a_qemu_that_is_too_strict_is_nothing_to_fall_back_to():
     broken = o.qemu(version="10.0.13", native="not_compiled")
-    made = plan(o.runtime(), o.observations([broken]), roads=["configuration"], fall_back=True)
-    assert made["road"] == "impossible"
+    made = plan(o.runtime(), o.observations([broken]), strategies=["configuration"], allow_fallback=True)
+    assert made["strategy"] == "impossible"

@@ -110,14 +110,14 @@ def test_repair_is_told_from_before_to_after(report):
     assert host["after"]["findings"] == []
 
 
-def test_roads_that_failed_are_told_with_their_reasons_beside_the_one_that_was_taken(report):
+def test_strategies_that_failed_are_told_with_their_reasons_beside_the_one_that_was_taken(report):
     host = by_name(report)["h2"]
-    assert (host["road"], host["roads_tried"]) == ("rebuild", fleet.TRIED)
-    assert by_name(report)["h1"]["roads_tried"] == []
+    assert (host["strategy"], host["strategies_tried"]) == ("rebuild", fleet.TRIED)
+    assert by_name(report)["h1"]["strategies_tried"] == []
 
 
 def test_a_host_that_fell_back_is_not_counted_as_repaired():
-    (host,) = report_model([fleet.item("h1", fleet.degraded("h1"), fleet.degraded("h1"), fleet.record("h1", "degraded", 1, "fall_back"))], {})["hosts"]
+    (host,) = report_model([fleet.item("h1", fleet.degraded("h1"), fleet.degraded("h1"), fleet.record("h1", "degraded", 1, "fallback"))], {})["hosts"]
     assert (host["outcome"], host["verdict"]) == ("degraded", "degraded")
 
 
@@ -167,7 +167,7 @@ def test_qemu_that_does_not_answer():
         (fleet.healthy("h1"), {"command": "remediate"}, "converged"),
         (fleet.broken("h1"), {"command": "remediate"}, "untouched"),
         (fleet.broken("h1"), {"command": "remediate", "check_mode": True}, "would_change"),
-        (fleet.facts("h1", verdict="broken", road="impossible"), {"command": "remediate", "check_mode": True}, "untouched"),
+        (fleet.facts("h1", verdict="broken", strategy="impossible"), {"command": "remediate", "check_mode": True}, "untouched"),
         (fleet.facts("h1", [], [], verdict="not_applicable"), {"command": "remediate"}, "not_applicable"),
         (fleet.broken("h1"), {"command": "audit"}, None),
         (None, {"command": "remediate"}, None),

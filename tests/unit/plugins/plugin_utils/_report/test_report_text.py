@@ -54,11 +54,11 @@ def test_tones_go_with_verdicts():
     assert (tones["h1"], tones["h6"], tones["h4"], tones["h10"]) == ("ok", "broken", "degraded", "not_applicable")
 
 
-def test_an_audit_has_no_outcomes_but_roads():
+def test_an_audit_has_no_outcomes_but_strategies():
     hosts = [fleet.item("h1", fleet.broken("h1"))]
     head = lines(hosts, run={"command": "audit"})[0]
     assert "Outcome" not in head
-    assert "Road" in head
+    assert "Strategy" in head
 
 
 def test_summary_has_remedies():
@@ -107,7 +107,7 @@ def test_markdown_renders_as_meant():
     document = render_markdown(report_model(fleet.small(), dict(fleet.RUN, limit="a|b"), "0.1.0", fail_on="broken"))
     html = markdown_html(document)
     assert "<img" not in html
-    assert "Road reuse of /usr/bin/qemu-system-x86_64 failed: QEMU refuses Kata's device_add: &lt;b&gt;no bus&lt;/b&gt; | pci-bridge-0" in html
+    assert "Strategy reuse of /usr/bin/qemu-system-x86_64 failed: QEMU refuses Kata's device_add: &lt;b&gt;no bus&lt;/b&gt; | pci-bridge-0" in html
     assert "<script" not in html
     assert "</script" not in html.replace("&lt;/script", "")
     tables = re.findall(r"<table>.*?</table>", html, re.S)

@@ -15,9 +15,9 @@ def build(kind="rebuild", architecture="x86_64"):
     return {"source": "build", "kind": kind, "build": "%s-%s" % (kind, architecture), "release": release}
 
 
-def plan(road, needed=True, qemu=None, alternatives=()):
-    qemu = qemu or (build() if road == "rebuild" else None)
-    return {"road": road, "needed": needed, "reasons": ["why"], "qemu": qemu, "alternatives": list(alternatives)}
+def plan(strategy, needed=True, qemu=None, alternatives=()):
+    qemu = qemu or (build() if strategy == "rebuild" else None)
+    return {"strategy": strategy, "needed": needed, "reasons": ["why"], "qemu": qemu, "alternatives": list(alternatives)}
 
 
 def ansible_sizes(waves, total):
@@ -67,13 +67,13 @@ def test_each_wave_has_a_stand_in_as_far_as_there_are_any(controller, expected):
     plans["b"], plans["d"] = plan("none", False), plan("impossible")
     made = rollout(plans, ["1"], {}, ["lost"], controller)
     assert made["batches"] == expected
-    assert made["stand_ins"] == [batch[1] for batch in expected if len(batch) > 1]
+    assert made["placeholder_hosts"] == [batch[1] for batch in expected if len(batch) > 1]
     assert made["waves"] == [1, 1, 1, 1]
 
 
 def test_a_healthy_fleet_has_no_waves():
     made = rollout({"a": plan("none", False)}, ["1"], {})
-    assert (made["batches"], made["stand_ins"]) == ([], [])
+    assert (made["batches"], made["placeholder_hosts"]) == ([], [])
 
 
 def test_a_named_builder_builds_and_nothing_is_built_for_nothing():
