@@ -729,7 +729,7 @@ RULES.update(
             "configuration",
             "The configuration pins a QEMU that was chosen for an earlier Kata release",
             "Kata was upgraded after kataops.aio had pointed path at another QEMU; the new shim and guest kernel may expect the new release's own QEMU.",
-            "Run rollback on the host, then remediate: the release's own QEMU is used again where it works. docs/survival.md tells what an upgrade keeps.",
+            "Run rollback on the host, then remediate: the release's own QEMU is used again where it works. docs/persistence.md says what an upgrade keeps.",
         ),
     )
 )
