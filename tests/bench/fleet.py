@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a healthy fleet costs: ping, audit, a remediate that finds nothing to do, and a hand-written playbook with the same questions, side by side.
 
-    python tests/bench/fleet.py [--hosts 10,50,100,200] [--own-cores 50,200] [--replayed hosts 100,1000,3000] [--runs 3] [--forks 10] [--check]
+    python tests/bench/fleet.py [--hosts 10,50,100,200] [--own-cores 50,200] [--replayed 100,1000,3000] [--runs 3] [--forks 10] [--check]
     python tests/bench/fleet.py --record tests/fixtures/answers/healthy.json
 
 Three fleets are measured:
@@ -183,7 +183,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hosts", type=numbers, default=[10, 50, 100, 200], help="sizes of the fleet reached by SSH")
     parser.add_argument("--own-cores", type=numbers, default=[50, 200], help="sizes of the fleet by SSH whose hosts have cores of their own")
-    parser.add_argument("--replayed hosts", type=numbers, default=[100, 1000, 3000], help="sizes of the fleet of replayed hosts")
+    parser.add_argument("--replayed", type=numbers, default=[100, 1000, 3000], help="sizes of the fleet of replayed hosts")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--forks", type=int, default=10)
     parser.add_argument("--machines", type=int, default=4, help="disposable hosts behind the names")
@@ -218,10 +218,10 @@ def main():
                     lines.append(compare(folder, "ssh, cores of their own", hosts, count, ["ping", "audit", "remediate"], options))
                 finally:
                     end_connections(folder)
-            replayed = [
+            without_hosts = [
                 compare(folder, "replayed hosts", by_replay(folder, count), count, ["ping", "audit", "remediate"], options) for count in options.replayed
             ]
-            print(json.dumps({"kb_per_host": per_host(replayed)}), flush=True)
+            print(json.dumps({"kb_per_host": per_host(without_hosts)}), flush=True)
     finally:
         subprocess.run([LAB, "down", *names], check=False, stdout=sys.stderr)
     bad = missed(lines)
