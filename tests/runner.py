@@ -165,10 +165,10 @@ def core(venv):
 
 def lint_steps():
     own_tree = {"ANSIBLE_COLLECTIONS_PATH": str(TREE)}
-    docs = ["antsibull-docs", "lint-collection-docs", "--plugin-docs",
-            "--validate-collection-refs=dependent", "--disallow-unknown-collection-refs", "."]
+    docs = ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs=dependent", "--disallow-unknown-collection-refs", "."]
     return [
         Step("lint/ruff", ["ruff", "check", "."]),
+        Step("lint/format", ["ruff", "format", "--check", "."]),
         Step("lint/yamllint", ["yamllint", "--strict", "."], folder=COPY),
         Step("lint/changelog", ["antsibull-changelog", "lint"], folder=COPY),
         Step("lint/docs", docs, folder=COPY, environment=own_tree),

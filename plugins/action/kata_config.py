@@ -146,9 +146,7 @@ class ActionModule(ActionBase):
         """
         now = preview.runtimes_by_id(self._look()["kata"], self._keys)
         wrong = [short for wish in wanted for short in preview.shortfalls(now.get(wish.runtime["id"]), wish.keys)]
-        wrong += [
-            "%s reads other values than foreseen" % r["id"] for r in selected if now.get(r["id"], {}).get("values") != expected[r["id"]]["values"]
-        ]
+        wrong += ["%s reads other values than foreseen" % r["id"] for r in selected if now.get(r["id"], {}).get("values") != expected[r["id"]]["values"]]
         if not wrong:
             return now
         try:
@@ -179,9 +177,7 @@ class ActionModule(ActionBase):
         if done["cautions"]:
             result["warnings"] = done["cautions"]
         if self._task.diff:
-            result["diff"] = [
-                {"before_header": file["path"], "after_header": file["path"], "before": file["before"], "after": file["after"]} for file in files
-            ]
+            result["diff"] = [{"before_header": file["path"], "after_header": file["path"], "before": file["before"], "after": file["after"]} for file in files]
         return result
 
     def _undo(self, seq: int) -> Data:
@@ -206,9 +202,7 @@ def check_arguments(args: Data) -> None:
     if not DROP_IN_NAME.match(name):
         raise AioError("this is no name for a drop-in", "drop_in_name: %s" % name, "a file name that ends in .toml and does not begin with a dot")
     if RESERVED.match(name):
-        raise AioError(
-            "kata-deploy owns names that begin so, and may remove or rewrite them", "drop_in_name: %s" % name, "a name such as 60-kataops-aio.toml"
-        )
+        raise AioError("kata-deploy owns names that begin so, and may remove or rewrite them", "drop_in_name: %s" % name, "a name such as 60-kataops-aio.toml")
     if not posixpath.isabs(args["state_dir"]):
         raise AioError("this is no absolute path", "state_dir: %s" % args["state_dir"], remedy="give the path of a folder on the host")
     for part in [args] + (args["per_runtime"] or []):

@@ -123,8 +123,7 @@ class ActionModule(ActionBase):
             if status["state"] == "interrupted":
                 reason = "its processes were ended from outside"
             raise AioError(
-                "the build failed in its phase %s (%s); its last lines:\n%s\n(end of the log)"
-                % (status.get("phase"), reason, "\n".join(status["log_tail"])),
+                "the build failed in its phase %s (%s); its last lines:\n%s\n(end of the log)" % (status.get("phase"), reason, "\n".join(status["log_tail"])),
                 where=self._builder(),
                 remedy="the whole log is %s on the controller" % log,
                 log=log,

@@ -22,9 +22,7 @@ def root_wrapper(tmp_path, root):
         pytest.skip("no QEMU in %s: set KATAOPS_LAB_QEMUS to a folder that holds %s" % (root, root.name))
     libraries = ":".join(str(root / "usr/lib/x86_64-linux-gnu" / name) for name in ("", "pulseaudio"))
     wrapper = tmp_path / "qemu-in-root"
-    wrapper.write_text(
-        '#!/bin/sh\nexec %s --library-path %s %s "$@" -L %s\n' % (loader, libraries, root / "usr/bin/qemu-system-x86_64", FOLDER / "firmware")
-    )
+    wrapper.write_text('#!/bin/sh\nexec %s --library-path %s %s "$@" -L %s\n' % (loader, libraries, root / "usr/bin/qemu-system-x86_64", FOLDER / "firmware"))
     wrapper.chmod(0o755)
     return wrapper
 

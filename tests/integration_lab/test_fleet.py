@@ -152,7 +152,7 @@ def test_hooks_run_in_order_and_a_node_is_uncordoned_again(broken):
     assert second_wave[-2:] == ["wait --for=condition=Ready --timeout=120s node/node-%s" % host for host in ("fleet2", "fleet3")]
     after = json.loads((broken / "nodes.json").read_text())
     assert [after["node-" + host]["spec"].get("unschedulable") for host in HOSTS] == [False, False, True]
-    assert text.index("TASK [cordon | Cordon the node]") < text.index("TASK [switch | ") < text.index("TASK [uncordon | Uncordon")
+    assert text.index("TASK [cordon | Cordon the node]") < text.index("TASK [Switch | ") < text.index("TASK [uncordon | Uncordon")
 
 
 # --- slices ---

@@ -347,9 +347,7 @@ def test_every_step_fails_once_or_the_disk_is_full_from_there(hosts, kind, error
         host = hosts(kind)
 
         def at(number, called, when, args, step=step):
-            hit = number == step or (
-                how == "from then on" and number > step and (called in NEEDS_SPACE or (called == "open" and args[1] & os.O_CREAT))
-            )
+            hit = number == step or (how == "from then on" and number > step and (called in NEEDS_SPACE or (called == "open" and args[1] & os.O_CREAT)))
             if when == "before" and hit:
                 raise OSError(error, os.strerror(error), str(args[0]))
 

@@ -346,9 +346,7 @@ def test_hot_plug_by_release(name, release, driver, switches, tmp_path):
         assert "expect" in result["reason"]
 
 
-@pytest.mark.parametrize(
-    ("release", "cause"), [("3.19.0", "setting_ignored"), ("3.20.0", "setting_ignored"), ("3.28.0", "needs_direct"), ("3.29.0", None)]
-)
+@pytest.mark.parametrize(("release", "cause"), [("3.19.0", "setting_ignored"), ("3.20.0", "setting_ignored"), ("3.28.0", "needs_direct"), ("3.29.0", None)])
 def test_native_with_runtime_rs_by_release(release, cause, switches, tmp_path):
     result = _proof.prove(with_firmware("static-both", tmp_path), runtime="rs", release=release, storage_path=str(tmp_path), timeout=TIMEOUT)
     assert (result["ok"], result["cause"]) == (cause is None, cause), result["reason"]

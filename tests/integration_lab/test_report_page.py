@@ -154,9 +154,7 @@ def pages(tmp_path_factory):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_errors_and_nothing_from_outside(browser, pages, name, scheme):
     browser.open(pages / (name + ".html"), scheme=scheme)
-    browser.js(
-        "for (const button of document.querySelectorAll('.host-button')) if (document.querySelectorAll('tr.detail').length < 30) button.click()"
-    )
+    browser.js("for (const button of document.querySelectorAll('.host-button')) if (document.querySelectorAll('tr.detail').length < 30) button.click()")
     assert browser.errors() == []
     assert browser.js("return performance.getEntriesByType('resource').map((entry) => entry.name)") == []
     assert browser.js("return [document.images.length, document.scripts.length, document.querySelectorAll('[onerror]').length]") == [0, 2, 0]
@@ -258,9 +256,7 @@ def test_keyboard_alone(browser, pages):
     name = browser.js("return document.activeElement.textContent")
     assert browser.js("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
     browser.keys(ENTER)
-    opened = browser.js(
-        "const node = document.activeElement; return [node.textContent, node.ariaExpanded, document.querySelectorAll('tr.detail').length]"
-    )
+    opened = browser.js("const node = document.activeElement; return [node.textContent, node.ariaExpanded, document.querySelectorAll('tr.detail').length]")
     assert opened == [name, "true", 1]
     browser.keys(ENTER)
     assert browser.js("return document.querySelectorAll('tr.detail').length") == 0

@@ -377,9 +377,7 @@ def _finish(ledger, entry):
         except (OSError, AioError) as exc:
             errors.append(str(exc))
     if errors:
-        return [
-            "the change is in place, but the ledger's entry %d could not be closed: %s; the next run closes it" % (entry["seq"], "; ".join(errors))
-        ]
+        return ["the change is in place, but the ledger's entry %d could not be closed: %s; the next run closes it" % (entry["seq"], "; ".join(errors))]
     return []
 
 

@@ -62,9 +62,7 @@ def read_elf(stream, where="ELF file"):
     try:
         return _read(stream)
     except (struct.error, _Damaged, OSError, OverflowError, ValueError) as exc:
-        raise AioError(
-            "this is not a whole ELF file (%s)" % exc, where=where, expected="an ELF executable", remedy="install the file again"
-        ) from None
+        raise AioError("this is not a whole ELF file (%s)" % exc, where=where, expected="an ELF executable", remedy="install the file again") from None
 
 
 class _Damaged(Exception):

@@ -41,9 +41,7 @@ def storage_folder(storage_path):
     if storage_path is None:
         return next((path for path in DEFAULT_STORAGE if os.path.isdir(path)), "/")
     if not os.path.isabs(storage_path):
-        raise AioError(
-            "the storage path is not absolute", where=storage_path, expected="an absolute path of a folder", remedy="write the path from / on"
-        )
+        raise AioError("the storage path is not absolute", where=storage_path, expected="an absolute path of a folder", remedy="write the path from / on")
     path = os.path.normpath(storage_path)
     while not os.path.isdir(path):
         path = os.path.dirname(path)

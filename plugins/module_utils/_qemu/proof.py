@@ -32,9 +32,7 @@ NEWEST = (9999,)
 
 _BRIDGE = "pci-bridge-0"
 _PATTERN = 0x5A
-_FIRMWARE = re.compile(
-    r"^.*(?:could not load PC BIOS|failed to find romfile|could not load (?:firmware|option rom)|Could not find ROM image).*$", re.M
-)
+_FIRMWARE = re.compile(r"^.*(?:could not load PC BIOS|failed to find romfile|could not load (?:firmware|option rom)|Could not find ROM image).*$", re.M)
 
 
 def blockdev_request(runtime, node, filename, *, is_device, engine, cache_set, cache_direct, release=NEWEST):
@@ -93,9 +91,7 @@ def release_numbers(text):
         return NEWEST
     match = re.match(r"v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?(?![\d])", text)
     if not match:
-        raise AioError(
-            "%r is no release of Kata Containers" % text, where="release", expected="a release like 3.7.0", remedy="correct it or leave it out"
-        )
+        raise AioError("%r is no release of Kata Containers" % text, where="release", expected="a release like 3.7.0", remedy="correct it or leave it out")
     return tuple(int(part or 0) for part in match.groups())
 
 

@@ -173,9 +173,7 @@ def bill_of_materials(fields, files):
         if version and name.endswith(("-dev", "-devel", "-static"))
     ]
     tools = [
-        {"type": "application", "name": name, "version": version}
-        for name, version in toolchain
-        if version and not name.endswith(("-dev", "-devel", "-static"))
+        {"type": "application", "name": name, "version": version} for name, version in toolchain if version and not name.endswith(("-dev", "-devel", "-static"))
     ]
     contents = [{"type": "file", "name": entry["path"], "hashes": [{"alg": "SHA-256", "content": entry["sha256"]}]} for entry in files]
     epoch = fields.get("source_date_epoch") or 0

@@ -157,9 +157,7 @@ class Archive:
         try:
             yield
         except (tarfile.TarError, lzma.LZMAError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, OverflowError) as error:
-            raise AioError(
-                "the artifact is truncated or damaged: %s" % error, where=self.path, expected="an unharmed archive", remedy=_FETCH_AGAIN
-            ) from None
+            raise AioError("the artifact is truncated or damaged: %s" % error, where=self.path, expected="an unharmed archive", remedy=_FETCH_AGAIN) from None
         except FileNotFoundError:
             raise AioError("there is no such artifact", where=self.path, expected="a file that the role qemu_build made") from None
 

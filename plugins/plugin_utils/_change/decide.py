@@ -22,9 +22,7 @@ from ansible_collections.kataops.aio.plugins.plugin_utils._kata.settings import 
 Data = t.Dict[str, t.Any]
 
 #: Keys that the Go runtime has had in every release with drop-ins (block_device_aio: from 3.0.0, which discovery looks after).
-LONG_KNOWN = frozenset(
-    ("path", "block_device_aio", "block_device_cache_set", "block_device_cache_direct", "block_device_cache_noflush", "block_device_driver")
-)
+LONG_KNOWN = frozenset(("path", "block_device_aio", "block_device_cache_set", "block_device_cache_direct", "block_device_cache_noflush", "block_device_driver"))
 
 
 @dataclasses.dataclass
@@ -71,9 +69,7 @@ def select(runtimes: list[Data], names: list[str]) -> list[Data]:
             raise AioError("there is no such Kata runtime on this host", "runtimes: %s" % name, "one of %s" % ", ".join(known) if known else None)
         for runtime in meant:
             if runtime["hypervisor"] != "qemu":
-                raise AioError(
-                    "this runtime's hypervisor is %s" % (runtime["hypervisor"] or "not to be told"), "runtimes: %s" % name, "a QEMU runtime"
-                )
+                raise AioError("this runtime's hypervisor is %s" % (runtime["hypervisor"] or "not to be told"), "runtimes: %s" % name, "a QEMU runtime")
             if runtime not in chosen:
                 chosen.append(runtime)
     return chosen
@@ -261,9 +257,7 @@ def changes_of(kata: Data, ledger: Data, files: dict[str, Data], contents: Data)
         if file["kind"] == "drop_in":
             new = edit.drop_in_text("qemu", file["keys"]).encode() if file["keys"] else None
         elif present is None:
-            raise AioError(
-                "the configuration file is missing", path, "Kata's configuration", "install Kata Containers again, or name another runtime"
-            )
+            raise AioError("the configuration file is missing", path, "Kata's configuration", "install Kata Containers again, or name another runtime")
         else:
             text = _pristine(path, present, original, _standing(ledger, path))
             if file["keys"]:
@@ -299,9 +293,7 @@ def files_to_clear(kata: Data, ledger: Data, selected: list[Data], drop_in_name:
     ids = {runtime["id"] for runtime in selected}
     for wish in members:
         own = [
-            path
-            for path in sorted(ledger)
-            if path == wish.base or (posixpath.dirname(path) == wish.folder and ledger[path]["info"].get("method") == "drop_in")
+            path for path in sorted(ledger) if path == wish.base or (posixpath.dirname(path) == wish.folder and ledger[path]["info"].get("method") == "drop_in")
         ]
         own = [path for path in own if _standing(ledger, path) and preview.present_digest(kata, path) is not None]
         unrecorded = posixpath.join(wish.folder, drop_in_name)
@@ -319,6 +311,4 @@ def files_to_clear(kata: Data, ledger: Data, selected: list[Data], drop_in_name:
 def check_foreign(path: str, content: bytes | None, known: Data | None, force: bool) -> None:
     """Refuse to remove a drop-in that neither the ledger nor its own words call ours."""
     if known is None and content is not None and not force and not content.startswith(edit.HEADER.encode()):
-        raise AioError(
-            "this file has our name, but we did not write it", path, remedy="look at it, then remove it by hand or run again with force: true"
-        )
+        raise AioError("this file has our name, but we did not write it", path, remedy="look at it, then remove it by hand or run again with force: true")

@@ -247,9 +247,7 @@ def _replace(container: Container, index: int, new: Item) -> None:
 
 
 def _insert(document: t.Any, table: str, name: str, value: Item, where: str) -> None:
-    headed = [
-        (container, item) for container, item in _containers(document, ("hypervisor", table)) if isinstance(item, Table) and not item.is_super_table()
-    ]
+    headed = [(container, item) for container, item in _containers(document, ("hypervisor", table)) if isinstance(item, Table) and not item.is_super_table()]
     if not headed:
         raise _refused(where, "[hypervisor.%s] has no header of its own to put %s under" % (table, name))
     container, holder = headed[0]

@@ -251,12 +251,7 @@ def check_values(merge, name, base):
     has_key = releases.at_least(merge.release, "3.0.0" if merge.runtime == "go" else "3.20.0")
     if "block_device_aio" in values and merge.runtime == "go" and has_key is False:
         merge.add("aio_ignored", sources["block_device_aio"], "the key came with 3.0.0; this is %s" % merge.release)
-    elif (
-        aio
-        and aio not in releases.ENGINES
-        and has_key is not False
-        and not (merge.runtime == "rs" and values.get("disable_block_device_use") is True)
-    ):
+    elif aio and aio not in releases.ENGINES and has_key is not False and not (merge.runtime == "rs" and values.get("disable_block_device_use") is True):
         merge.add("invalid_aio", sources["block_device_aio"], "block_device_aio = %r; wanted: one of %s" % (aio, ", ".join(releases.ENGINES)))
     path = values.get("path")
     if path and not path.startswith("/"):

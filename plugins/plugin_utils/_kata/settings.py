@@ -48,9 +48,7 @@ def wanted_keys(engine: str, runtime: str | None, release: str | None, qemu_path
     if support["honoured"] is False:
         if engine != support["always"]:
             since = "3.0.0" if runtime != "rs" else "3.29.0" if engine == "native" else "3.21.0"
-            raise _impossible(
-                engine, "%s %s takes no notice of %s and always uses %s" % (name, release, AIO, support["always"]), support["always"], since
-            )
+            raise _impossible(engine, "%s %s takes no notice of %s and always uses %s" % (name, release, AIO, support["always"]), support["always"], since)
         notes.append("%s %s always uses %s; no key is needed" % (name, release, engine))
         return keys, notes
     if engine != "native":
@@ -64,6 +62,4 @@ def wanted_keys(engine: str, runtime: str | None, release: str | None, qemu_path
 
 def _impossible(engine: str, why: str, best: str, since: str) -> AioError:
     instead = "io_uring (threads where the kernel refuses it)" if best == "io_uring" else best
-    return AioError(
-        "engine %s is impossible here: %s" % (engine, why), "engine", remedy="use %s, or upgrade Kata to %s or newer" % (instead, since), best=best
-    )
+    return AioError("engine %s is impossible here: %s" % (engine, why), "engine", remedy="use %s, or upgrade Kata to %s or newer" % (instead, since), best=best)

@@ -60,9 +60,7 @@ INPUTS: dict[str, Input] = {
     "kata_aio_bench_size": Input("int", "MiB of the file that benchmark writes and reads; twice as much has to be free.", "256"),
     "kata_aio_bench_seconds": Input("int", "Seconds that benchmark writes, and reads, with each engine in each of three rounds.", "2"),
     "kata_aio_report_dir": Input("path", "Where reports are written on the controller.", "./kata-aio-report"),
-    "kata_aio_report_formats": Input(
-        "list", "Formats of the report.", "[json, html]", ("json", "html", "markdown", "csv", "junit", "prometheus")
-    ),
+    "kata_aio_report_formats": Input("list", "Formats of the report.", "[json, html]", ("json", "html", "markdown", "csv", "junit", "prometheus")),
     "kata_aio_query": Input("str", "A JMESPath expression over the report, for a view of one's own."),
     "kata_aio_fail_on": Input("str", "The verdict from which on a playbook ends with an error.", "broken", ("broken", "degraded", "never")),
 }

@@ -126,7 +126,7 @@ def take_libraries(tree):
     (binary_path,) = (tree / "bin").glob("qemu-system-*")
     folder = tree / "bin" / "lib"
     folder.mkdir()
-    script = 'cat >/tmp/lab-binary && chmod +x /tmp/lab-binary && ldd /tmp/lab-binary | awk \'$3 ~ "^/" {print $3}\'; rm -f /tmp/lab-binary'
+    script = "cat >/tmp/lab-binary && chmod +x /tmp/lab-binary && ldd /tmp/lab-binary | awk '$3 ~ \"^/\" {print $3}'; rm -f /tmp/lab-binary"
     listed = podman("exec", "-i", container(BUILDER), "sh", "-c", script, stdin=binary_path.read_bytes()).stdout.decode()
     wanted = [path for path in listed.split() if not Path(path).name.startswith(LIBC)]
     packed = run("podman", "exec", container(BUILDER), "tar", "-chf", "-", *wanted, stdin=b"").stdout

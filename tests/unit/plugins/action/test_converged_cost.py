@@ -58,12 +58,12 @@ def results(text):
 def test_one_task_per_host(tmp_path, playbook, check):
     text = run(tmp_path, playbook, *check)
     found = results(text)
-    assert [one for one in found if len(one[1]) > 1] == [("observe | Look at the host and judge it", ["ok"] * HOSTS)], text
+    assert [one for one in found if len(one[1]) > 1] == [("Observe | Look at the host and judge it", ["ok"] * HOSTS)], text
     report = json.loads((tmp_path / "report" / "kata-aio-report.json").read_text())
     assert report["totals"]["verdicts"]["ok"] == HOSTS
     if playbook.endswith("remediate"):
         assert report["totals"]["outcomes"]["converged"] == HOSTS
-        assert [told for task, told in found if task == "report | Make the report"] == [["skipping"], ["ok"]], text
+        assert [told for task, told in found if task == "Report | Make the report"] == [["skipping"], ["ok"]], text
 
 
 @pytest.mark.parametrize("tag", ["plan", "build"])
@@ -71,9 +71,9 @@ def test_a_tag_alone_changes_no_host(tmp_path, tag):
     """Every host needs room for more sandboxes, which needs no QEMU: there is something to repair and nothing to build."""
     found = results(run(tmp_path, "kataops.aio.remediate", "--tags", tag, headroom=2000, aio_max_nr=4194304))
     assert [one for one in found if len(one[1]) > 1] == [
-        ("observe | Look at the host and judge it", ["ok"] * HOSTS),
-        ("plan | Take the hosts that need something", ["ok"] * HOSTS),
+        ("Observe | Look at the host and judge it", ["ok"] * HOSTS),
+        ("Plan | Take the hosts that need something", ["ok"] * HOSTS),
     ]
-    assert not [task for task, _told in found if task.split(" | ")[0] in ("repair", "limits", "switch", "gate")]
+    assert not [task for task, _told in found if task.split(" | ")[0] in ("Repair", "Limits", "Switch", "Gate")]
     report = json.loads((tmp_path / "report" / "kata-aio-report.json").read_text())
     assert report["totals"]["outcomes"]["untouched"] == HOSTS

@@ -225,8 +225,10 @@ def test_every_shipped_file(path, shape, tmp_path):
         files["%s/%s" % (folder, one.name)] = one.read_bytes()
     config = "%s/%s" % (folder, path.name)
     table = 'plugins."io.containerd.cri.v1.runtime".containerd.runtimes.kata-x'
-    files["/etc/containerd/config.toml"] = (
-        'version = 3\n[%s]\nruntime_type = "io.containerd.kata-x.v2"\nruntime_path = "%s"\noptions.ConfigPath = "%s"\n' % (table, shim, config)
+    files["/etc/containerd/config.toml"] = 'version = 3\n[%s]\nruntime_type = "io.containerd.kata-x.v2"\nruntime_path = "%s"\noptions.ConfigPath = "%s"\n' % (
+        table,
+        shim,
+        config,
     )
     host = Host(tmp_path, {"files": files})
     runtime = host.runtimes()[config]

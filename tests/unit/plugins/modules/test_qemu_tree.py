@@ -221,9 +221,7 @@ def test_what_cannot_be_fetched_is_told_with_its_url(run, server, url):
     assert "Remedy" in told["msg"]
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"state": "verified"}, {"url": "http://x"}, {"state": "in_place", "id": ID}, {"id": "../../etc", "state": "absent"}]
-)
+@pytest.mark.parametrize("options", [{}, {"state": "verified"}, {"url": "http://x"}, {"state": "in_place", "id": ID}, {"id": "../../etc", "state": "absent"}])
 def test_bad_options_are_one_clear_message(run, options, tmp_path):
     told = run(**options)
     assert told["failed"] is True

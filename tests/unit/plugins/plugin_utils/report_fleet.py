@@ -23,10 +23,7 @@ NASTY = '</script><img src=x onerror=alert(1)> | "quoted" =cmd()\n`tick` \u2028 
 
 
 def ask(engine):
-    return (
-        'blockdev-add {"driver":"file","filename":"/var/lib/containerd/.kata-aio-probe","aio":"%s","cache":{"direct":true},"node-name":"probe"}'
-        % engine
-    )
+    return 'blockdev-add {"driver":"file","filename":"/var/lib/containerd/.kata-aio-probe","aio":"%s","cache":{"direct":true},"node-name":"probe"}' % engine
 
 
 def engine(name, outcome="works", reason=None):
@@ -125,9 +122,7 @@ def facts(host, runtimes=None, qemus=None, *, findings=(), verdict="ok", strateg
             "package_manager": "dpkg",
             "evidence": [],
         },
-        "storage": [
-            {"path": "/var/lib/containerd", "probed": "/var/lib/containerd", "filesystem": "ext4", "o_direct": True, "reason": None, "evidence": []}
-        ],
+        "storage": [{"path": "/var/lib/containerd", "probed": "/var/lib/containerd", "filesystem": "ext4", "o_direct": True, "reason": None, "evidence": []}],
         "sandboxes": {
             "total": total,
             "by_engine": {"native": 0, "threads": 0, "io_uring": 0, "none_open": total, "unknown": 0, **(by_engine or {})},

@@ -26,9 +26,7 @@ def digest(path):
 
 
 def change(path, content, **more):
-    return dict(
-        {"path": str(path), "expected_sha256": digest(path), "content_b64": None if content is None else base64.b64encode(content).decode()}, **more
-    )
+    return dict({"path": str(path), "expected_sha256": digest(path), "content_b64": None if content is None else base64.b64encode(content).decode()}, **more)
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def test_an_rpm_host(host, monkeypatch):
     host.command("ldconfig", "printf '1 libs found\\n\\tlibaio.so.1 (libc6,x86-64) => %s\\n'\n" % library)
     host.command(
         "rpm",
-        "[ \"$1\" = --version ] && exit 0\n"
+        '[ "$1" = --version ] && exit 0\n'
         "case $4 in *libaio.so.1) printf 'libaio\\t0.3.111-13.el9\\n';; *) echo \"file $4 is not owned by any package\"; exit 1;; esac\n",
     )
     libaio = _libaio.observe_libaio()

@@ -81,9 +81,7 @@ def trace(aio=0, rings=0, threads=3, written=None):
     return _engines.Trace(aio, rings, threads, written)
 
 
-FALL_BACK = (
-    "qemu-system-x86_64: Unable to use linux io_uring, falling back to thread pool: failed to init linux io_uring ring: Operation not permitted\n"
-)
+FALL_BACK = "qemu-system-x86_64: Unable to use linux io_uring, falling back to thread pool: failed to init linux io_uring ring: Operation not permitted\n"
 FALL_BACK_AIO = (
     "qemu-system-x86_64: Unable to use Linux AIO, falling back to thread pool: failed to create linux AIO context: Resource temporarily unavailable\n"
 )

@@ -45,9 +45,7 @@ def test_paths_that_could_leave_the_tree_are_refused(path):
         load(bad)
 
 
-@pytest.mark.parametrize(
-    "tree_id", ["", "qemu", "qemu-", "../qemu-1", "qemu-../x", "qemu-1/../../etc", ".qemu-1", "qemu-1\n", 7, None, "qemu-" + "1" * 200]
-)
+@pytest.mark.parametrize("tree_id", ["", "qemu", "qemu-", "../qemu-1", "qemu-../x", "qemu-1/../../etc", ".qemu-1", "qemu-1\n", 7, None, "qemu-" + "1" * 200])
 def test_ids_that_are_no_single_folders_name_are_refused(tree_id):
     with pytest.raises(AioError, match="not the id|'s id is missing|the manifest's id"):
         load(dict(GOOD, id=tree_id))

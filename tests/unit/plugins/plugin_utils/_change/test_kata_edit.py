@@ -168,10 +168,7 @@ def test_a_table_written_twice_over_is_one():
 
 
 def test_type_counts():
-    assert (
-        both_ways("[hypervisor.qemu]\na = 1\nb = 'true'\nc = 1.0\n", {"a": True, "b": True, "c": 1})
-        == "[hypervisor.qemu]\na = true\nb = true\nc = 1\n"
-    )
+    assert both_ways("[hypervisor.qemu]\na = 1\nb = 'true'\nc = 1.0\n", {"a": True, "b": True, "c": 1}) == "[hypervisor.qemu]\na = true\nb = true\nc = 1\n"
 
 
 @pytest.mark.parametrize(
@@ -256,9 +253,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_characters="'\\\"", exclude
 @st.composite
 def toml_values(draw, depth=2):
     kind = draw(
-        st.sampled_from(
-            ["basic", "literal", "multi", "multi_literal", "int", "float", "bool", "date", "array", "inline"] if depth else ["basic", "int"]
-        )
+        st.sampled_from(["basic", "literal", "multi", "multi_literal", "int", "float", "bool", "date", "array", "inline"] if depth else ["basic", "int"])
     )
     words = draw(WORDS)
     if kind in ("array", "inline"):

@@ -243,9 +243,11 @@ def test_shipped_configurations(folder, tmp_path):
             raw += path.stat().st_size
             place = SHARE + below + "/" + path.name
             layouts.put(tmp_path, place, path.read_bytes())
-            table += (
-                '[plugins.cri.containerd.runtimes."%s-%s"]\nruntime_type = "io.containerd.kata.v2"\nruntime_path = "%s"\noptions.ConfigPath = "%s"\n'
-                % (kind, path.stem, shim, place)
+            table += '[plugins.cri.containerd.runtimes."%s-%s"]\nruntime_type = "io.containerd.kata.v2"\nruntime_path = "%s"\noptions.ConfigPath = "%s"\n' % (
+                kind,
+                path.stem,
+                shim,
+                place,
             )
             wanted[place] = kind
     layouts.put(tmp_path, "/etc/containerd/config.toml", table)
@@ -271,9 +273,7 @@ def test_shipped_configurations(folder, tmp_path):
     assert len(texts) == len({document["sha256"] for document in kata["documents"].values()})
 
 
-@pytest.mark.parametrize(
-    "imports, handlers", [("", ["kata-qemu"]), ('imports = ["/etc/containerd/conf.d/*.toml"]\n', ["kata-qemu"]), ("imports = []\n", [])]
-)
+@pytest.mark.parametrize("imports, handlers", [("", ["kata-qemu"]), ('imports = ["/etc/containerd/conf.d/*.toml"]\n', ["kata-qemu"]), ("imports = []\n", [])])
 def test_conf_d_counts_unless_the_main_file_imports_something_else(imports, handlers, tmp_path):
     layout = layouts.load("static_3_7_0")
     layout["files"]["/etc/containerd/conf.d/kata.toml"] = layout["files"]["/etc/containerd/config.toml"]
@@ -300,9 +300,7 @@ def test_defaults_follow_what_the_shim_was_built_for(folder, prefix, tmp_path):
     layout["files"][folder + "/containerd-shim-kata-v2"] = "ELF"
     layout["files"][SHARE + "/configuration.toml"] = "[hypervisor.qemu]\n"
     runtimes = discover(observe(layouts.build(layout, tmp_path)))
-    assert [runtime["config"]["asked"] for runtime in runtimes if runtime["handlers"]] == [
-        prefix + "/share/defaults/kata-containers/configuration.toml"
-    ]
+    assert [runtime["config"]["asked"] for runtime in runtimes if runtime["handlers"]] == [prefix + "/share/defaults/kata-containers/configuration.toml"]
 
 
 def test_config_d_of_a_base_file_that_no_hint_takes_for_one(tmp_path):

@@ -17,9 +17,7 @@ from ansible_collections.kataops.aio.plugins.plugin_utils._kata.effective import
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-BASE = (
-    '[hypervisor.qemu]\npath = "/opt/kata/bin/qemu-system-x86_64"\nblock_device_aio = "io_uring"\n[agent.kata]\n[runtime]\nhypervisor_name = "qemu"\n'
-)
+BASE = '[hypervisor.qemu]\npath = "/opt/kata/bin/qemu-system-x86_64"\nblock_device_aio = "io_uring"\n[agent.kata]\n[runtime]\nhypervisor_name = "qemu"\n'
 AIO = '[hypervisor.qemu]\nblock_device_aio = "%s"\n'
 
 
@@ -323,12 +321,8 @@ KEYS = {
     "block_device_cache_direct": [True, False],
 }
 tables = st.fixed_dictionaries({}, optional={key: st.sampled_from(values) for key, values in KEYS.items()})
-names = st.text(
-    st.characters(min_codepoint=33, max_codepoint=0x1F64F, exclude_characters="/", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=6
-)
-others = st.sampled_from(
-    ["", "[runtime]\nx = 1\n", "nonsense\n", "[other]\n", "[hypervisor.fc]\npath = '/f'\n", "[hypervisor.qemu]\nwrong_key = 1\n"]
-)
+names = st.text(st.characters(min_codepoint=33, max_codepoint=0x1F64F, exclude_characters="/", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=6)
+others = st.sampled_from(["", "[runtime]\nx = 1\n", "nonsense\n", "[other]\n", "[hypervisor.fc]\npath = '/f'\n", "[hypervisor.qemu]\nwrong_key = 1\n"])
 files = st.tuples(tables, others, st.sampled_from(["regular", "regular", "symlink", "directory", "fifo"]))
 
 
@@ -346,9 +340,7 @@ def model(base_table, folder, runtime):
     values, refused = dict(base_table), False
     for name in sorted(folder, key=str.encode):
         table, other, kind = folder[name]
-        text_ok = other != "nonsense\n" and not (
-            other.startswith("[hypervisor.qemu]") and table
-        )  # [hypervisor.qemu] after dotted keys: defined twice
+        text_ok = other != "nonsense\n" and not (other.startswith("[hypervisor.qemu]") and table)  # [hypervisor.qemu] after dotted keys: defined twice
         if kind in ("directory", "fifo") or (kind == "symlink" and runtime == "rs") or not text_ok:
             refused = True
             continue
