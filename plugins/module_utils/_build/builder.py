@@ -22,7 +22,8 @@ import time
 from ansible_collections.kataops.aio.plugins.module_utils._tree import manifest as _manifest
 from ansible_collections.kataops.aio.plugins.module_utils._build import recipe as _recipe
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.module_utils._host.child import Child, Guard
+from ansible_collections.kataops.aio.plugins.module_utils._host.child import Child
+from ansible_collections.kataops.aio.plugins.module_utils._host.guard import Guard
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.observe import observe_qemus
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.requirements import MACHINES
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.qmp import QmpError, QmpSession

@@ -17,7 +17,8 @@ import statistics
 import time
 
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.module_utils._host.child import Child, Guard, OutputTooLong
+from ansible_collections.kataops.aio.plugins.module_utils._host.child import Child, OutputTooLong
+from ansible_collections.kataops.aio.plugins.module_utils._host.guard import Guard
 from ansible_collections.kataops.aio.plugins.module_utils._host.kernel import free_contexts
 from ansible_collections.kataops.aio.plugins.module_utils._host.storage import filesystem_of, parse_mountinfo
 from ansible_collections.kataops.aio.plugins.module_utils._qemu import engines as _engines

@@ -15,7 +15,8 @@ import os
 import re
 
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.module_utils._host.child import Child, Guard, OutputTooLong
+from ansible_collections.kataops.aio.plugins.module_utils._host.child import Child, OutputTooLong
+from ansible_collections.kataops.aio.plugins.module_utils._host.guard import Guard
 from ansible_collections.kataops.aio.plugins.module_utils._qemu import engines as _engines
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.elf import read_elf
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.engines import ENGINES, evidence

@@ -15,15 +15,21 @@ from pathlib import Path
 import pytest
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.module_utils._host import child as _process
+from ansible_collections.kataops.aio.plugins.module_utils._host.guard import Guard
 from ansible_collections.kataops.aio.plugins.module_utils._host.loop import LoopDevice
 from ansible_collections.kataops.aio.plugins.module_utils._qemu import image as _qemu_image
 
 
-def alive(pid):
-    try:
-        return Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+def sleepers(seconds):
+    """The processes that sleep for so many seconds; a number that no other test uses tells whose they are, whatever process namespace they are in."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (folder / "cmdline").read_bytes() == b"sleep\0%d\0" % seconds:
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
 
 
 def wait_for(condition, seconds=20):
@@ -35,7 +41,7 @@ def wait_for(condition, seconds=20):
 
 @pytest.fixture
 def guard():
-    with _process.Guard() as guard:
+    with Guard() as guard:
         yield guard
 
 
@@ -50,12 +56,13 @@ def test_output_words_and_status(guard):
 
 
 def test_a_time_limit_kills_the_children_too(guard):
-    child = _process.Child(["/bin/sh", "-c", "sleep 1000 & echo $!; wait"], guard, 1)
-    grandchild = int(child.read())
+    child = _process.Child(["/bin/sh", "-c", "sleep 710001 & echo; wait"], guard, 1)
+    assert child.read() == b"\n"
+    wait_for(lambda: sleepers(710001))
     assert child.read() is None
     assert child.wait() is None
     child.end()
-    wait_for(lambda: not alive(grandchild))
+    wait_for(lambda: not sleepers(710001))
 
 
 def test_endless_output_is_refused(guard):
@@ -86,10 +93,11 @@ def test_what_cannot_be_run_is_an_os_error(guard):
 SCRIPT = """
 import sys
 from ansible_collections.kataops.aio.plugins.module_utils._host import child as _process
-with _process.Guard() as guard:
-    # A wrapper that does not exec: the kernel kills the shell with us, only the guard can kill what the shell started.
-    child = _process.Child(["/bin/sh", "-c", "sleep 1000 & echo $!; wait"], guard, 600)
-    print(child.pid, int(child.read()), flush=True)
+from ansible_collections.kataops.aio.plugins.module_utils._host.guard import Guard
+with Guard() as guard:
+    child = _process.Child(["/bin/sh", "-c", "sleep 710002 & echo; wait"], guard, 600)
+    child.read()
+    print("started", flush=True)
     child.read()
 """
 
@@ -100,11 +108,11 @@ def test_nothing_survives_the_module(number):
 
     tree = next(iter(collection.__path__)).rsplit("/ansible_collections/", 1)[0]
     module = subprocess.Popen([sys.executable, "-c", SCRIPT], env=dict(os.environ, PYTHONPATH=tree), stdout=subprocess.PIPE)
-    pids = [int(word) for word in module.stdout.readline().split()]
-    assert all(alive(pid) for pid in pids)
+    assert module.stdout.readline() == b"started\n"
+    wait_for(lambda: sleepers(710002))
     module.send_signal(number)
     module.wait()
-    wait_for(lambda: not any(alive(pid) for pid in pids))
+    wait_for(lambda: not sleepers(710002))
     # The guard is gone, too: it held the pipe's other end.
     assert module.stdout.read() == b""
 
