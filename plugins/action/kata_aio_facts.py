@@ -29,6 +29,7 @@ VARIABLES = {
     "method": "kata_aio_method",
     "containerd_configs": "kata_aio_containerd_configs",
     "timeout": "kata_aio_timeout",
+    "trusted_owners": "kata_aio_trusted_owners",
 }
 
 

@@ -61,7 +61,8 @@ class ActionModule(ActionBase):
     def _host(self, do: str, **request: t.Any) -> Data:
         """One request to the host half."""
         request.update(do=do, state_dir=self._args["state_dir"], collection_version=collection_version())
-        result = self._execute_module(module_name=MODULE, module_args={"host_request": request}, task_vars=self._task_vars)
+        arguments = {"host_request": request, "trusted_owners": self._args["trusted_owners"]}
+        result = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=self._task_vars)
         result.pop("invocation", None)
         if result.get("failed") or result.get("unreachable"):
             raise _HostFailed(result)

@@ -21,6 +21,20 @@ attributes:
     description: Target operating systems that the module supports.
 """
 
+    # Modules that run, or write, what others than root may own.
+    TRUST = r"""
+options:
+  trusted_owners:
+    description:
+      - Users of the host, by name or number, whose files are trusted like root's - each of them can become root there.
+      - A module that runs as root runs nothing that others can change, takes no path from it, and writes nothing below it; see C(docs/security.md).
+        This is for sites whose Kata belongs to a user of its own. A file that group or others may write is not trusted whoever owns it.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.1.0
+"""
+
     # Modules that only look.
     INFO_MODULE = r"""
 options: {}

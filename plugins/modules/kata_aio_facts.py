@@ -22,6 +22,7 @@ author:
   - The kataops founders (@kataops)
 extends_documentation_fragment:
   - kataops.aio.attributes
+  - kataops.aio.attributes.trust
   - kataops.aio.attributes.info_module
 options:
   engine:
@@ -184,6 +185,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.module_utils._host.kernel import observe_kernel, observe_storage
 from ansible_collections.kataops.aio.plugins.module_utils._host.libaio import observe_libaio
+from ansible_collections.kataops.aio.plugins.module_utils._host.trust import also_trust
 from ansible_collections.kataops.aio.plugins.module_utils._kata.collect import collect
 from ansible_collections.kataops.aio.plugins.module_utils._kata.sandboxes import observe_sandboxes
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.observe import observe_qemus
@@ -291,10 +293,12 @@ def main():
             "containerd_configs": {"type": "list", "elements": "path", "default": []},
             "binaries": {"type": "list", "elements": "path", "default": []},
             "timeout": {"type": "int", "default": 10},
+            "trusted_owners": {"type": "list", "elements": "str", "default": []},
             "observe_qemu": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
+    also_trust(module.params["trusted_owners"])
     try:
         observations = observe(module.params)
     except AioError as exc:

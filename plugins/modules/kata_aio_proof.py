@@ -16,6 +16,7 @@ description:
   - The accelerators kvm, tcg and qtest are tried in this order; no guest code is ever run.
 extends_documentation_fragment:
   - kataops.aio.attributes
+  - kataops.aio.attributes.trust
   - kataops.aio.attributes.info_module
 options:
   binary:
@@ -159,6 +160,7 @@ evidence:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host.trust import also_trust
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.proof import BLOCK_DRIVERS, MACHINE_TYPES, RUNTIMES, prove
 
 
@@ -176,12 +178,14 @@ def main():
             "storage_path": {"type": "path"},
             "seccompsandbox": {"type": "str"},
             "timeout": {"type": "int", "default": 30},
+            "trusted_owners": {"type": "list", "elements": "str", "default": []},
             "fail": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
     options = dict(module.params)
     fail = options.pop("fail")
+    also_trust(options.pop("trusted_owners"))
     options["seccomp_sandbox"] = options.pop("seccompsandbox")
     try:
         result = prove(**options)

@@ -22,6 +22,7 @@ author:
   - The kataops founders (@kataops)
 extends_documentation_fragment:
   - kataops.aio.attributes
+  - kataops.aio.attributes.trust
 attributes:
   check_mode:
     support: full
@@ -242,6 +243,7 @@ difference:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host.trust import also_trust
 from ansible_collections.kataops.aio.plugins.module_utils._kata_config import answer
 
 ENGINES = ["native", "io_uring", "threads"]
@@ -271,11 +273,13 @@ ARGUMENT_SPEC = {
     "state_dir": {"type": "path", "default": "/var/lib/kataops-aio"},
     "containerd_configs": {"type": "list", "elements": "path", "default": []},
     "host_request": {"type": "dict"},
+    "trusted_owners": {"type": "list", "elements": "str", "default": []},
 }
 
 
 def main():
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    also_trust(module.params["trusted_owners"])
     try:
         module.exit_json(**answer(module.params["host_request"], module.check_mode))
     except AioError as exc:

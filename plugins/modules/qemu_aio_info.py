@@ -19,6 +19,7 @@ description:
   - What is wrong with a binary is a result, never a failure of the module. Nothing is left behind, also when the module itself is killed.
 extends_documentation_fragment:
   - kataops.aio.attributes
+  - kataops.aio.attributes.trust
   - kataops.aio.attributes.info_module
 options:
   binaries:
@@ -88,7 +89,7 @@ qemus:
     status:
       description: How the observation ended.
       type: str
-      choices: [answered, missing, not_executable, foreign_architecture, not_qemu, timed_out, crashed, killed, unintelligible, unreadable]
+      choices: [answered, missing, not_executable, foreign_architecture, not_qemu, timed_out, crashed, killed, unintelligible, unreadable, untrusted]
     reason:
       description: One sentence on why it did not answer. V(null) only when it answered.
       type: str
@@ -194,6 +195,7 @@ qemus:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host.trust import also_trust
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.observe import observe_qemus
 
 
@@ -203,11 +205,13 @@ def main():
             "binaries": {"type": "list", "elements": "path", "required": True},
             "storage_path": {"type": "path"},
             "timeout": {"type": "int", "default": 10},
+            "trusted_owners": {"type": "list", "elements": "str", "default": []},
             "run": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
     options = module.params
+    also_trust(options["trusted_owners"])
     try:
         qemus = observe_qemus(options["binaries"], options["storage_path"], options["timeout"], options["run"])
     except AioError as exc:

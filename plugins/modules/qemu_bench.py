@@ -20,6 +20,7 @@ description:
   - Nothing is changed and nothing stays. The test file has no name, and is gone when the module ends, however it ends.
 extends_documentation_fragment:
   - kataops.aio.attributes
+  - kataops.aio.attributes.trust
 attributes:
   check_mode:
     support: none
@@ -182,6 +183,7 @@ engines:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host.trust import also_trust
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.bench import MIB, bench
 
 
@@ -200,12 +202,14 @@ def main():
             "seconds": {"type": "int", "default": 2},
             "rounds": {"type": "int", "default": 3},
             "timeout": {"type": "int", "default": 10},
+            "trusted_owners": {"type": "list", "elements": "str", "default": []},
             "fail": {"type": "bool", "default": True},
         },
         supports_check_mode=False,
     )
     options = dict(module.params)
     fail = options.pop("fail")
+    also_trust(options.pop("trusted_owners"))
     options["size"] *= MIB
     try:
         result = bench(**options)

@@ -86,6 +86,7 @@ options:
     default: 60
 extends_documentation_fragment:
   - kataops.aio.attributes
+  - kataops.aio.attributes.trust
 attributes:
   check_mode:
     support: full
@@ -235,6 +236,7 @@ import tempfile
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import fetch_url
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host.trust import also_trust
 from ansible_collections.kataops.aio.plugins.module_utils._tree import in_place as _in_place
 from ansible_collections.kataops.aio.plugins.module_utils._tree import manifest as _manifest
 from ansible_collections.kataops.aio.plugins.module_utils._tree import store as _tree
@@ -255,6 +257,7 @@ ARGUMENT_SPEC = {
     "config_paths": {"type": "list", "elements": "path", "default": []},
     "state_dir": {"type": "path", "default": "/var/lib/kataops-aio"},
     "timeout": {"type": "int", "default": 60},
+    "trusted_owners": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -419,6 +422,7 @@ def main():
         required_by={"url": ("sha256", "id")},
         supports_check_mode=True,
     )
+    also_trust(module.params["trusted_owners"])
     try:
         if module.params["id"]:
             _manifest.valid_id(module.params["id"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
 
 # The whole search runs once, on one Python. On the others (ansible-test runs those) and on a second ansible-core it is the code that has
@@ -30,3 +31,11 @@ def pytest_collection_modifyitems(items):
         asked = getattr(test, "_hypothesis_internal_use_settings", None)
         if asked and asked.max_examples > FEW:
             test._hypothesis_internal_use_settings = settings(asked, max_examples=FEW)
+
+
+@pytest.fixture(autouse=True)
+def hosts_below_the_temporary_folder(tmp_path_factory, monkeypatch):
+    """Tests play hosts in pytest's folder, which lies below a folder that everyone writes; what is above it is not judged."""
+    from ansible_collections.kataops.aio.plugins.module_utils._host import trust  # importable only once pytest-ansible has set up the collection
+
+    monkeypatch.setattr(trust, "JUDGED_BELOW", str(tmp_path_factory.getbasetemp()))

@@ -127,7 +127,7 @@ class Trust:
                 if os.readlink("ns/" + name, dir_fd=process) not in self._own_namespaces(name):
                     return "it lives in another %s namespace" % {"pid": "process", "mnt": "mount"}.get(name, name)
             exe = os.readlink("exe", dir_fd=process)
-            running = os.stat("exe", dir_fd=process)
+            running = os.stat("exe", dir_fd=process) if self.root == "/" else os.lstat(self._physical(exe))
         except OSError as error:
             return "it cannot be looked at (%s)" % error.strerror
         if running.st_mode & _RAISES_PRIVILEGES:

@@ -12,13 +12,15 @@ from __future__ import annotations
 import posixpath
 import stat
 
+from ansible_collections.kataops.aio.plugins.module_utils._host.files import kind_of
 from ansible_collections.kataops.aio.plugins.module_utils._kata import cri as cri_places
 from ansible_collections.kataops.aio.plugins.module_utils._kata import hints
 from ansible_collections.kataops.aio.plugins.module_utils._kata import shims as shim_tools
-from ansible_collections.kataops.aio.plugins.module_utils._kata.files import MAX_ENTRIES, Documents, Tree, kind_of
+from ansible_collections.kataops.aio.plugins.module_utils._kata.files import MAX_ENTRIES, Documents, Tree
 
 SHARE = "share/defaults/kata-containers"
 MAX_PREFIXES = 32
+MAX_UNTRUSTED = 64  # what is not trusted and told of
 
 
 class _Collector:
@@ -32,9 +34,8 @@ class _Collector:
         self.config_dirs = {}
         self.bases = []
         self.run_version = run_version
-        self.running, running_shims = cri_places.processes(self.tree)
-        search = [folder for process in self.running for folder in (process["path"] or "").split(":") if folder]
-        self.shims = shim_tools.Shims(self.tree, tuple(dict.fromkeys(search)))
+        self.running, running_shims, self.untrusted = cri_places.processes(self.tree)
+        self.shims = shim_tools.Shims(self.tree)
         self._seen_cri = set()
         for path in running_shims:
             self.shims.add(path)
@@ -127,7 +128,7 @@ class _Collector:
         if (real, name) in self._seen_cri:
             return
         self._seen_cri.add((real, name))
-        text = self.documents.text(real)
+        text = self.documents.trusted_text(real)
         for shim in hints.shim_paths(text):
             self.shims.add(shim)
         for shim in hints.shim_names(text):
@@ -192,7 +193,7 @@ class _Collector:
     def qemu_paths(self):
         found = []
         for real in self.documents.by_path:
-            text = self.documents.text(real)
+            text = self.documents.trusted_text(real)
             if not hints.looks_like_kata(text):
                 continue
             paths = hints.qemu_paths(text)
@@ -211,6 +212,12 @@ class _Collector:
         self.take_folders(prefixes)
         releases = {prefix: shim_tools.release_of(self.tree, prefix) for prefix in prefixes}
         shim_tools.ask_versions(self.shims, releases, self.run_version)
+        for path, record in self.documents.by_path.items():
+            if record["untrusted"] and len(self.untrusted) < MAX_UNTRUSTED:
+                self.untrusted.append({"what": "document", "path": path, "reason": record["untrusted"]})
+        for path, record in self.shims.by_path.items():
+            if record["untrusted"] and len(self.untrusted) < MAX_UNTRUSTED:
+                self.untrusted.append({"what": "shim", "path": path, "reason": record["untrusted"]})
         return {
             "documents": self.documents.by_path,
             "texts_z": self.documents.packed(),
@@ -225,6 +232,7 @@ class _Collector:
             "extra_files": list(extra_files),
             "qemu_paths": self.qemu_paths(),
             "limits": self.documents.limits,
+            "untrusted": self.untrusted,
         }
 
 

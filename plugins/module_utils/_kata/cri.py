@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 import posixpath
 
+from ansible_collections.kataops.aio.plugins.module_utils._host.files import read_head
+
 MAX_PROCESSES = 65536
+MAX_UNTRUSTED = 16  # processes that are not trusted and are told of
 _CRI_OF = {"containerd": "containerd", "crio": "crio"}
 _RANCHER = "/var/lib/rancher/%s/agent/etc/containerd/"
 
@@ -43,24 +46,18 @@ def _argument(words, names):
     return None
 
 
-def _bytes_of(tree, path, size):
-    # Files of /proc have no length of their own, so they are read as they come.
+def _words(process, name, size):
+    """The NUL-separated words of a file of a process."""
     try:
-        descriptor = os.open(tree.physical(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return [word.decode("utf-8", "replace") for word in read_head(name, size, dir_fd=process).split(b"\0") if word]
     except OSError:
-        return b""
-    try:
-        return os.read(descriptor, size)
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)
+        return []
 
 
-def _same_root(tree, pid):
+def _same_root(tree, process):
     # A containerd inside a container names files of another file system.
     try:
-        there = os.stat(tree.physical("/proc/%s/root/." % pid))
+        there = os.stat("root/.", dir_fd=process)
         here = os.stat(tree.physical("/."))
     except OSError:
         return tree.root != "/"
@@ -68,36 +65,55 @@ def _same_root(tree, pid):
 
 
 def processes(tree):
-    """The running CRI processes and Kata shims of this host.
+    """The running CRI processes and Kata shims of this host that are root's own.
 
-    :returns: ``(cri, shims)``: ``cri`` is a list of ``{cri, config, config_dir, kata_conf_file, path}`` (its arguments, and of its environment only
-        ``KATA_CONF_FILE`` and ``PATH``, which its shims inherit), ``shims`` the paths of running Kata shims.
+    :returns: ``(cri, shims, untrusted)``: ``cri`` is a list of ``{cri, config, config_dir, kata_conf_file}`` (its arguments, and of its environment only
+        ``KATA_CONF_FILE``, which its shims inherit), ``shims`` the paths of running Kata shims, ``untrusted`` a list of ``{what, path, reason}``: the
+        processes that call themselves so and are not root's own. What those name is not looked at.
     """
-    cri, shims = [], []
+    cri, shims, untrusted = [], [], []
     names = tree.names("/proc")[0] or []
     for pid in [name for name in names if name.isdigit()][:MAX_PROCESSES]:
-        comm = _bytes_of(tree, "/proc/%s/comm" % pid, 64).decode("utf-8", "replace").strip()
-        if comm not in _CRI_OF and not comm.startswith("containerd-shim"):
+        try:
+            # All is read through this one descriptor, so that it is of one process whatever becomes of its number.
+            process = os.open(tree.physical("/proc/" + pid), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
             continue
-        words = [word.decode("utf-8", "replace") for word in _bytes_of(tree, "/proc/%s/cmdline" % pid, 65536).split(b"\0") if word]
-        if not words or not _same_root(tree, pid):
+        try:
+            comm = read_head("comm", 64, dir_fd=process).decode("utf-8", "replace").strip()
+            if comm in _CRI_OF or comm.startswith("containerd-shim"):
+                _take_process(tree, process, pid, comm, cri, shims, untrusted)
+        except OSError:
             continue
-        if comm not in _CRI_OF:
-            if words[0].startswith("/") and "kata" in posixpath.basename(words[0]) and words[0] not in shims:
-                shims.append(words[0])
-            continue
-        items = _bytes_of(tree, "/proc/%s/environ" % pid, 1024 * 1024).split(b"\0")
-        environment = dict(item.decode("utf-8", "replace").split("=", 1) for item in items if b"=" in item)
-        found = {
-            "cri": _CRI_OF[comm],
-            "config": _argument(words, ("--config", "-config", "-c")),
-            "config_dir": _argument(words, ("--config-dir", "-d")) if comm == "crio" else None,
-            "kata_conf_file": environment.get("KATA_CONF_FILE"),
-            "path": environment.get("PATH"),
-        }
-        if found not in cri:
-            cri.append(found)
-    return cri, shims
+        finally:
+            os.close(process)
+    return cri, shims, untrusted
+
+
+def _take_process(tree, process, pid, comm, cri, shims, untrusted):  # noqa: PLR0917
+    words = _words(process, "cmdline", 65536)
+    if not words or not _same_root(tree, process):
+        return
+    if comm not in _CRI_OF and not (words[0].startswith("/") and "kata" in posixpath.basename(words[0])):
+        return
+    problem = tree.trust.process_problem(process)
+    if problem:
+        if len(untrusted) < MAX_UNTRUSTED and all(problem != known["reason"] for known in untrusted):
+            untrusted.append({"what": "process", "path": "process %s (%s)" % (pid, comm), "reason": problem})
+        return
+    if comm not in _CRI_OF:
+        if words[0] not in shims:
+            shims.append(words[0])
+        return
+    environment = dict(item.split("=", 1) for item in _words(process, "environ", 1024 * 1024) if "=" in item)
+    found = {
+        "cri": _CRI_OF[comm],
+        "config": _argument(words, ("--config", "-config", "-c")),
+        "config_dir": _argument(words, ("--config-dir", "-d")) if comm == "crio" else None,
+        "kata_conf_file": environment.get("KATA_CONF_FILE"),
+    }
+    if found not in cri:
+        cri.append(found)
 
 
 def instances(running):

@@ -20,6 +20,10 @@ import re
 import stat
 import zlib
 
+from ansible_collections.kataops.aio.plugins.module_utils._host import files
+from ansible_collections.kataops.aio.plugins.module_utils._host.files import kind_of
+from ansible_collections.kataops.aio.plugins.module_utils._host.trust import Trust
+
 MAX_FILE = 1024 * 1024  # bytes that are read of one file
 MAX_DOCUMENTS = 1024  # documents of one host
 MAX_READ = 64 * 1024 * 1024  # bytes that are read of all files together
@@ -29,23 +33,6 @@ NO_CONFIGURATION = ("/proc/", "/sys/", "/dev/")  # reading there may do somethin
 MAX_LINKS = 40  # symbolic links in one path (the kernel's own limit)
 
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")  # what TOML forbids in comments
-_KINDS = (
-    (stat.S_ISREG, "regular"),
-    (stat.S_ISDIR, "directory"),
-    (stat.S_ISLNK, "symlink"),
-    (stat.S_ISFIFO, "fifo"),
-    (stat.S_ISSOCK, "socket"),
-    (stat.S_ISCHR, "device"),
-    (stat.S_ISBLK, "device"),
-)
-
-
-def kind_of(mode):
-    """The name of a file type, of ``st_mode``."""
-    for test, name in _KINDS:
-        if test(mode):
-            return name
-    return "other"
 
 
 def strip_text(data):
@@ -77,6 +64,7 @@ class Tree:
 
     def __init__(self, root="/"):
         self.root = os.path.abspath(root)
+        self.trust = Trust(self.root)
 
     def physical(self, path):
         """The path of the file for the operating system."""
@@ -130,47 +118,19 @@ class Tree:
         info, error = self.lstat(real_path)
         if info is None:
             return None, None, error.strerror
-        if not stat.S_ISREG(info.st_mode):
-            return None, info, "not a regular file (%s)" % kind_of(info.st_mode)
-        descriptor = None
         try:
-            # O_NONBLOCK: should a FIFO have taken the file's place meanwhile, the open does not wait for a writer.
-            descriptor = os.open(self.physical(real_path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-            info = os.fstat(descriptor)
-            if not stat.S_ISREG(info.st_mode):
-                return None, info, "not a regular file (%s)" % kind_of(info.st_mode)
-            parts = []
-            left = limit + 1
-            while left > 0:
-                part = os.read(descriptor, left)
-                if not part:
-                    break
-                parts.append(part)
-                left -= len(part)
-            if left <= 0:
-                return None, info, "larger than %d bytes" % limit
-            return b"".join(parts), info, None
+            with files.opened(self.physical(real_path), follow=False) as descriptor:
+                info = os.fstat(descriptor)
+                return files.whole_from(descriptor, limit, real_path), info, None
         except OSError as error:
             return None, info, error.strerror
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
 
     def head(self, real_path, size):
         """The first ``size`` bytes of a regular file, or ``b""``."""
-        info = self.lstat(real_path)[0]
-        if info is None or not stat.S_ISREG(info.st_mode):
-            return b""
         try:
-            descriptor = os.open(self.physical(real_path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-        except OSError:
+            return files.read_head(self.physical(real_path), size)
+        except (OSError, ValueError):
             return b""
-        try:
-            return os.read(descriptor, size) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
-        except OSError:
-            return b""
-        finally:
-            os.close(descriptor)
 
     def names(self, folder):
         """``(sorted names, None)`` of a folder (links followed), or ``(None, OSError)``. No more than :data:`MAX_ENTRIES` names."""
@@ -238,13 +198,21 @@ class Documents:
             return name
         self._names[name] = real
         if real in self.by_path:
-            self.by_path[real]["names"].append(name)
+            record = self.by_path[real]
+            record["names"].append(name)
+            if record["untrusted"]:
+                record["untrusted"] = self.tree.trust.file_problem(name)
             return real
         if len(self.by_path) >= MAX_DOCUMENTS:
             self._limit("more than %d documents" % MAX_DOCUMENTS)
             return None
         self.by_path[real] = self._load(name, real)
         return real
+
+    def trusted_text(self, real_path):
+        """The text of a document where only root could have written it, or ``""``: what it names may be run, or read in turn."""
+        record = self.by_path.get(real_path) or {}
+        return "" if record.get("untrusted") else self.text(real_path)
 
     def text(self, real_path):
         """The text of a document as it travels, or ``""``."""
@@ -271,6 +239,7 @@ class Documents:
             "mode": "%04o" % stat.S_IMODE(info.st_mode) if info else None,
             "uid": info.st_uid if info else None,
             "gid": info.st_gid if info else None,
+            "untrusted": None,
         }
 
     def _load(self, name, real):
@@ -285,6 +254,7 @@ class Documents:
         record = self._record(name, kind_of(info.st_mode) if info else "missing", info, reason)
         if data is None:
             return record
+        record["untrusted"] = self.tree.trust.file_problem(name)
         digest = hashlib.sha256(data).hexdigest()
         record["sha256"] = digest
         if digest in self._texts:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-import subprocess
 
+from ansible_collections.kataops.aio.plugins.module_utils._host import command
 from ansible_collections.kataops.aio.plugins.module_utils._kata import hints
 
 VERSION_TIMEOUT = 2.0  # seconds for `<shim> --version`
+MAX_VERSION = 64 * 1024  # bytes that it may print
 MAX_WRAPPER = 64 * 1024  # bytes of a shell wrapper that are looked at
 MAX_SHIMS = 128
 
@@ -20,21 +21,9 @@ SHIM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/
 
 def run_version(path):
     """The first line of ``<shim> --version``, or ``None``. It is killed after :data:`VERSION_TIMEOUT` seconds."""
-    try:
-        done = subprocess.run(
-            [path, "--version"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=VERSION_TIMEOUT,
-            cwd="/",
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    lines = done.stdout[:4096].decode("utf-8", "replace").strip().split("\n")
-    return lines[0][:400] if done.returncode == 0 and lines[0] else None
+    done = command.run([path, "--version"], VERSION_TIMEOUT, MAX_VERSION)
+    lines = (done.text.strip() or done.words.strip()).split("\n")
+    return lines[0][:400] if done.status == 0 and lines[0] else None
 
 
 def prefix_of(real_path):
@@ -49,11 +38,10 @@ def prefix_of(real_path):
 class Shims:
     """The shims of a host by every path that they are named by. See ``kata.shims`` in docs/architecture.md."""
 
-    def __init__(self, tree, search_path=()):
+    def __init__(self, tree):
         self.tree = tree
         self.by_path = {}
         self.by_name = {}
-        self.folders = tuple(folder for folder in search_path if folder.startswith("/")) or SHIM_FOLDERS
 
     def add(self, path):
         """Look at a shim and, when it is a wrapper, at the one that it starts. Returns its record, or ``None`` beyond :data:`MAX_SHIMS`."""
@@ -62,7 +50,8 @@ class Shims:
             return self.by_path[path]
         if len(self.by_path) >= MAX_SHIMS:
             return None
-        record = {"real_path": None, "kind": "missing", "prefix": None, "kata_conf_file": None, "target": None, "version_text": None, "reason": None}
+        record = dict.fromkeys(("real_path", "prefix", "kata_conf_file", "target", "version_text", "reason", "untrusted"), None)
+        record["kind"] = "missing"
         self.by_path[path] = record
         real, error = self.tree.resolve(path)
         if real is None:
@@ -70,23 +59,27 @@ class Shims:
             return record
         record["real_path"] = real
         record["prefix"] = prefix_of(real)
+        record["untrusted"] = self.tree.trust.program_problem(path)
         head = self.tree.head(real, 4)
         record["kind"] = "elf" if head == b"\x7fELF" else "script" if head[:2] == b"#!" else "other"
         if record["kind"] == "script":
             data, _info, reason = self.tree.read(real, MAX_WRAPPER)
             found = hints.wrapper((data or b"").decode("utf-8", "replace"))
             record.update(kata_conf_file=found["kata_conf_file"], reason=reason or found["reason"])
+            if record["untrusted"]:
+                record.update(kata_conf_file=None, reason="what it sets was not looked at: %s" % record["untrusted"])
+                return record
             if found["target"] and posixpath.normpath(found["target"]) != path:
                 record["target"] = posixpath.normpath(found["target"])
                 self.add(record["target"])
         return record
 
     def add_name(self, name):
-        """Find a shim as containerd does: the first of its search path that has a file of this name."""
+        """Find a shim by its name: the first of :data:`SHIM_FOLDERS` that has such a file. No process's PATH is used."""
         if name in self.by_name:
             return
         self.by_name[name] = None
-        for folder in self.folders:
+        for folder in SHIM_FOLDERS:
             path = posixpath.join(folder, name)
             if self.tree.resolve(path)[0] is not None:
                 self.by_name[name] = path
@@ -125,5 +118,5 @@ def release_of(tree, prefix):
 def ask_versions(shims, releases, run):
     """Last resort: run ``--version`` of those ELF shims whose installation has no release marker. ``run`` is :func:`run_version` or a placeholder host."""
     for record in shims.by_path.values():
-        if record["kind"] == "elf" and not (releases.get(record["prefix"]) or {}).get("version"):
+        if record["kind"] == "elf" and not record["untrusted"] and not (releases.get(record["prefix"]) or {}).get("version"):
             record["version_text"] = run(record["real_path"])

@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import re
 import stat
-import subprocess
 
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host import command, files
 from ansible_collections.kataops.aio.plugins.module_utils._host import packages as _dpkg
+from ansible_collections.kataops.aio.plugins.module_utils._host.trust import Trust
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.elf import MAGIC, foreign, read_elf
 
 # A wrapper is a handful of lines; more than this is not read.
@@ -41,8 +42,7 @@ def look_at(path):
     if not stat.S_ISREG(status.st_mode):
         return dict(seen, kind="other", status="unreadable", reason="%s: not a regular file; name the QEMU binary itself" % path)
     try:
-        with open(path, "rb") as stream:
-            head = stream.read(_MAX_SCRIPT)
+        head = files.read_head(path, _MAX_SCRIPT)
     except OSError as exc:
         head = None
         if not os.access(path, os.X_OK):
@@ -62,13 +62,34 @@ def look_at(path):
         seen["status"] = "not_executable"
         mode = stat.S_IMODE(status.st_mode)
         seen["reason"] = "%s: no execute permission (mode %04o) or a file system mounted noexec; run chmod 0755" % (path, mode)
+    if seen["status"] is None:
+        _require_trust(seen, path)
     return seen
+
+
+def _require_trust(seen, path):
+    """Root runs only what root alone can change: the file, its interpreter, and of a wrapper all that it names."""
+    trust = Trust()
+    problem = trust.program_problem(path)
+    for name in (seen["elf"].interpreter if seen["elf"] else None, (seen["wrapper"] or {}).get("target")):
+        if problem is None and name and os.path.exists(name):
+            problem = trust.program_problem(name)
+    if problem:
+        seen["status"] = "untrusted"
+        seen["reason"] = (
+            "%s: it was not run as root, because %s; chown it and its folders to root and chmod them go-w,"
+            " or name their owner in kata_aio_trusted_owners" % (path, problem)
+        )
+
+
+def _elf_of(path):
+    with files.opened(path) as descriptor, os.fdopen(os.dup(descriptor), "rb") as stream:
+        return read_elf(stream, path)
 
 
 def _look_at_elf(seen, path):
     try:
-        with open(path, "rb") as stream:
-            seen["elf"] = read_elf(stream, path)
+        seen["elf"] = _elf_of(path)
     except (OSError, AioError) as exc:
         seen["status"] = "not_qemu" if isinstance(exc, AioError) else "unreadable"
         seen["reason"] = str(exc)
@@ -92,8 +113,7 @@ def _look_at_script(seen, path, head):
     if target is None:
         return
     try:
-        with open(target, "rb") as stream:
-            seen["elf"] = read_elf(stream, target)
+        seen["elf"] = _elf_of(target)
         seen["real_path"] = os.path.realpath(target)
     except OSError as exc:
         if isinstance(exc, (FileNotFoundError, NotADirectoryError)):
@@ -152,8 +172,5 @@ def _dpkg_owner(path, root):
 
 
 def _output(argv):
-    try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False, env=dict(os.environ, LC_ALL="C"))
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None
+    done = command.run(argv, 10)
+    return done.text.strip() if done.status == 0 else None

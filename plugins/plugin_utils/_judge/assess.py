@@ -32,7 +32,11 @@ _QEMU_STATUS_RULE = {
     "not_qemu": "qemu_not_qemu",
     "unintelligible": "qemu_not_qemu",
     "unreadable": "qemu_not_executable",
+    "untrusted": "qemu_untrusted",
 }
+
+#: With one of these nothing is known of the engine.
+_UNKNOWN = ("engine_unknown", "qemu_untrusted")
 
 Data = t.Dict[str, t.Any]
 
@@ -264,6 +268,14 @@ def _sandbox_findings(runtimes: list[Data], observations: Data) -> list[Data]:
     return found
 
 
+def _untrusted_findings(observations: Data) -> list[Data]:
+    """What of Kata's and the CRI's was left alone because others than root control it."""
+    return [
+        finding("untrusted", None, item["path"], [_saw("owner and mode of all on the way to it", item["reason"])], "%s: %s." % (item["path"], item["reason"]))
+        for item in (observations.get("kata") or {}).get("untrusted") or []
+    ]
+
+
 def on_threads_unasked(process: Data, asked: dict[str, set[str]]) -> bool:
     """True where a sandbox has block devices on threads though its QEMU's runtimes all ask for native or io_uring.
 
@@ -286,7 +298,7 @@ def verdict_of(runtime: Data, findings: list[Data]) -> str:
     own = [f for f in findings if f["runtime"] == runtime["id"]]
     if any(f["severity"] == "error" for f in own):
         return "broken"
-    if any(f["key"] == "engine_unknown" for f in own):
+    if any(f["key"] in _UNKNOWN for f in own):
         return "unknown"
     return "degraded" if any(f["severity"] == "warning" for f in own) else "ok"
 
@@ -310,6 +322,7 @@ def assess(observations: Data, runtimes: list[Data], policy: Data) -> Data:
                 own += _engine_findings(runtime, qemu, observations, policy)
         findings += own
     findings += _sandbox_findings(runtimes, observations)
+    findings += _untrusted_findings(observations)
     if not runtimes:
         findings.append(finding("no_kata"))
     verdicts = {runtime["id"]: verdict_of(runtime, findings) for runtime in runtimes}

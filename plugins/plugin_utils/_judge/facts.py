@@ -41,7 +41,14 @@ def second_look(observations: Data) -> tuple[list[Data], dict[str, list[str]]]:
     if missing:
         return [], {"containerd_configs": missing}
     runtimes = discover(observations["kata"])
-    paths = {r["values"]["path"] for r in runtimes if r["hypervisor"] == "qemu" and r["values"].get("path")}
+    documents = observations["kata"]["documents"]
+    # A path from a text that others than root can write is not asked for: the host would run it.
+    untrusted = {name for path, document in documents.items() if document.get("untrusted") for name in (path, *document["names"])}
+    paths = {
+        r["values"]["path"]
+        for r in runtimes
+        if r["hypervisor"] == "qemu" and r["values"].get("path") and untrusted.isdisjoint({r["sources"].get("path"), r["config"]["real_path"]})
+    }
     unseen = sorted(path for path in paths if qemu_of(observations, path) is None)
     return runtimes, {"binaries": unseen} if unseen else {}
 

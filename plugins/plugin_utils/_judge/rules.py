@@ -142,6 +142,28 @@ RULES: dict[str, Rule] = _rules(
         "A seccomp filter forbids a system call that it needs (SIGSYS), or somebody, or the kernel for want of memory, killed it (SIGKILL).",
         "The detail names the signal. Allow the system call in the filter (a container's, or a wrapper's), or give the host memory.",
     ),
+    (
+        "KAIO013",
+        "qemu_untrusted",
+        "warning",
+        "configuration",
+        "The configured QEMU was not run, because others than root can change it",
+        "Kata runs this file as root, so whoever can change it, a folder on the way to it, or what a wrapper runs can become root on this host. It was only"
+        " read: whether its engines work is not known.",
+        "chown the file and its folders to root and chmod them go-w. Where their owner may act as root on this host, name that user in"
+        " kata_aio_trusted_owners.",
+    ),
+    (
+        "KAIO014",
+        "untrusted",
+        "warning",
+        "configuration",
+        "Something of Kata's belongs to others than root, so what it names was not followed",
+        "A configuration file, a shim or a container runtime's process that others than root control would decide what root runs. It was only looked at:"
+        " no file that it names was run or written to.",
+        "chown what the detail names to root and chmod it go-w; where its owner may act as root on this host, name that user in kata_aio_trusted_owners."
+        " A process of an ordinary user that calls itself containerd is worth asking about.",
+    ),
     # 1xx: the engine
     (
         "KAIO101",

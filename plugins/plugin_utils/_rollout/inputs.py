@@ -48,6 +48,9 @@ INPUTS: dict[str, Input] = {
     "kata_aio_builder": Input("str", "The host that builds QEMU; by default the first host of that architecture that needs it."),
     "kata_aio_method": Input("str", "How Kata's configuration is changed.", "auto", ("auto", "drop_in", "base_file")),
     "kata_aio_containerd_configs": Input("list", "Further containerd or CRI-O configuration files of unusual installations.", "[]"),
+    "kata_aio_trusted_owners": Input(
+        "list", "Users of the hosts, by name or number, whose files are trusted like root's: each can become root there (docs/security.md).", "[]"
+    ),
     "kata_aio_timeout": Input("int", "Seconds that one QEMU binary may take to answer a probe.", "10"),
     "kata_aio_task_timeout": Input("int", "Seconds that a task may take on a host that is changed; it fails then. (Looking at a host: 600.)", "600"),
     "kata_aio_waves": Input("list", "Sizes of the waves, as Ansible's serial has them.", "[1, 10%, 50%, 100%]"),
