@@ -8,7 +8,6 @@ Each is started by a :class:`~.guard.Guard`, leads a session of its own, and is 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select

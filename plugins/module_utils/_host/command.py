@@ -20,10 +20,10 @@ class Done(t.NamedTuple):
     ``missing``: whether there is no such command.
     """
 
-    status: t.Optional[int]
+    status: int | None
     output: bytes
     words: str
-    problem: t.Optional[str] = None
+    problem: str | None = None
     missing: bool = False
 
     @property
@@ -32,7 +32,7 @@ class Done(t.NamedTuple):
         return self.output.decode("utf-8", "replace")
 
 
-def find(name: str) -> t.Optional[str]:
+def find(name: str) -> str | None:
     """The path of a command in :data:`~.guard.PATH`, or None. The module's own PATH is not looked at."""
     if "/" in name:
         return name
@@ -47,8 +47,8 @@ def run(
     argv: t.Sequence[str],
     seconds: float,
     limit: int = 1024 * 1024,
-    environment: t.Optional[t.Dict[str, str]] = None,
-    guard: t.Optional[Guard] = None,
+    environment: dict[str, str] | None = None,
+    guard: Guard | None = None,
 ) -> Done:
     """Run a command with no input. What it does is a result, never an exception.
 

@@ -44,7 +44,7 @@ def kind_of(mode: int) -> str:
 
 
 @contextlib.contextmanager
-def opened(path: t.Union[str, bytes], follow: bool = True, dir_fd: t.Optional[int] = None) -> t.Iterator[int]:
+def opened(path: str | bytes, follow: bool = True, dir_fd: int | None = None) -> t.Iterator[int]:
     """A descriptor of a regular file, for reading.
 
     :arg follow: whether the last component may be a symbolic link.
@@ -61,7 +61,7 @@ def opened(path: t.Union[str, bytes], follow: bool = True, dir_fd: t.Optional[in
         os.close(descriptor)
 
 
-def _require_regular(mode: int, path: t.Union[str, bytes]) -> None:
+def _require_regular(mode: int, path: str | bytes) -> None:
     if not stat.S_ISREG(mode):
         raise NotRegular(errno.EINVAL, "not a regular file (%s)" % kind_of(mode), path)
 
@@ -78,7 +78,7 @@ def read_from(descriptor: int, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def read_head(path: t.Union[str, bytes], limit: int, dir_fd: t.Optional[int] = None) -> bytes:
+def read_head(path: str | bytes, limit: int, dir_fd: int | None = None) -> bytes:
     """The first bytes of a regular file, at most ``limit``.
 
     :raises OSError: where it is not a regular file or cannot be read.
@@ -87,7 +87,7 @@ def read_head(path: t.Union[str, bytes], limit: int, dir_fd: t.Optional[int] = N
         return read_from(descriptor, limit)
 
 
-def read_whole(path: t.Union[str, bytes], limit: int, follow: bool = True) -> bytes:
+def read_whole(path: str | bytes, limit: int, follow: bool = True) -> bytes:
     """All bytes of a regular file of at most ``limit``.
 
     :raises TooLarge: where it has more. :raises OSError: where it is not a regular file or cannot be read.
@@ -96,7 +96,7 @@ def read_whole(path: t.Union[str, bytes], limit: int, follow: bool = True) -> by
         return whole_from(descriptor, limit, path)
 
 
-def whole_from(descriptor: int, limit: int, path: t.Union[str, bytes]) -> bytes:
+def whole_from(descriptor: int, limit: int, path: str | bytes) -> bytes:
     """As :func:`read_whole`, of an open file; ``path`` is for the message."""
     data = read_from(descriptor, limit + 1)
     if len(data) > limit:

@@ -45,7 +45,7 @@ _SO_PASSCRED = getattr(socket, "SO_PASSCRED", 16)
 _SCM_CREDENTIALS = getattr(socket, "SCM_CREDENTIALS", 2)
 
 # Guards that were told to end and have not been seen to.
-_leaving: t.List[int] = []
+_leaving: list[int] = []
 
 
 class Guard:
@@ -57,9 +57,9 @@ class Guard:
     def __init__(self, confine: bool = True) -> None:
         self._confine = confine
         self._pid = 0
-        self._socket: t.Optional[socket.socket] = None
-        self._ended: t.Dict[int, int] = {}
-        self._numbers: t.Dict[int, int] = {}  # the guard's number of a process by ours
+        self._socket: socket.socket | None = None
+        self._ended: dict[int, int] = {}
+        self._numbers: dict[int, int] = {}  # the guard's number of a process by ours
 
     def __enter__(self) -> Guard:
         _leaving[:] = [pid for pid in _leaving if not _gone(pid)]
@@ -91,7 +91,7 @@ class Guard:
         self._socket = None
         _leaving.append(self._pid)
 
-    def start(self, argv: t.Sequence[str], descriptors: t.Sequence[int], environment: t.Optional[t.Dict[str, str]] = None) -> int:
+    def start(self, argv: t.Sequence[str], descriptors: t.Sequence[int], environment: dict[str, str] | None = None) -> int:
         """Start a program in a session of its own and return its process id.
 
         :arg descriptors: its stdin, stdout and stderr, then those that it inherits under their numbers.
@@ -106,7 +106,7 @@ class Guard:
         self._ended.pop(reply["pid"], None)
         return pid
 
-    def wait(self, pid: int, deadline: float) -> t.Optional[int]:
+    def wait(self, pid: int, deadline: float) -> int | None:
         """The exit status of a program (negative: a signal), or None where it has not ended by ``deadline`` (of time.monotonic)."""
         number = self._numbers[pid]
         while number not in self._ended:
@@ -129,7 +129,7 @@ class Guard:
         poll.register(self._socket, select.POLLIN)
         return bool(poll.poll(int(seconds * 1000 + 0.999)))
 
-    def _send(self, message: t.Dict[str, t.Any], descriptors: t.Sequence[int] = ()) -> None:
+    def _send(self, message: dict[str, t.Any], descriptors: t.Sequence[int] = ()) -> None:
         data = json.dumps(message).encode("ascii")
         if len(data) > _MAX_MESSAGE:
             raise OSError(7, "Argument list too long")
@@ -139,14 +139,14 @@ class Guard:
         except (BrokenPipeError, ConnectionResetError):
             raise _guard_lost() from None
 
-    def _ask(self, message: t.Dict[str, t.Any], descriptors: t.Sequence[int] = ()) -> t.Dict[str, t.Any]:
+    def _ask(self, message: dict[str, t.Any], descriptors: t.Sequence[int] = ()) -> dict[str, t.Any]:
         self._send(message, descriptors)
         while True:
             reply = self._take()
             if reply is not None:
                 return reply
 
-    def _take(self) -> t.Optional[t.Dict[str, t.Any]]:
+    def _take(self) -> dict[str, t.Any] | None:
         """The next message, None where it was the news of a program's end."""
         try:
             data, ancillary, _flags, _address = self._socket.recvmsg(_MAX_MESSAGE, socket.CMSG_SPACE(_CREDENTIALS.size))
@@ -173,7 +173,7 @@ def _guard_lost() -> AioError:
     )
 
 
-def _own_process_namespace() -> t.Optional[int]:
+def _own_process_namespace() -> int | None:
     with contextlib.suppress(OSError):
         return os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     return None
@@ -184,8 +184,8 @@ class _Keeper:
 
     def __init__(self, link: socket.socket, libc: t.Any, apart: bool, confine: bool) -> None:
         self._apart = apart
-        self._running: t.Set[int] = set()
-        self._left: t.Set[int] = set()
+        self._running: set[int] = set()
+        self._left: set[int] = set()
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
@@ -245,7 +245,7 @@ class _Keeper:
             return False
         if not data:
             return False
-        received: t.List[int] = []
+        received: list[int] = []
         for level, kind, words in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 received += [self._up(number) for number in struct.unpack("%di" % (len(words) // 4), words)]
@@ -258,7 +258,7 @@ class _Keeper:
             self._end(request["pid"])
         return True
 
-    def _start(self, request: t.Dict[str, t.Any], received: t.List[int]) -> None:
+    def _start(self, request: dict[str, t.Any], received: list[int]) -> None:
         inherited = request["inherit"]
         try:
             for number, descriptor in zip(inherited, received[3:]):
@@ -285,7 +285,7 @@ class _Keeper:
         self._running.add(process.pid)
         self._send({"pid": process.pid, "apart": self._apart}, process.pid if self._apart else None)
 
-    def _send(self, message: t.Dict[str, t.Any], process: t.Optional[int] = None) -> None:
+    def _send(self, message: dict[str, t.Any], process: int | None = None) -> None:
         credentials = []
         if process is not None:
             credentials = [(socket.SOL_SOCKET, _SCM_CREDENTIALS, _CREDENTIALS.pack(process, os.geteuid(), os.getegid()))]
@@ -328,7 +328,7 @@ def end_descendants(seconds: float) -> bool:
                 pass
         except ChildProcessError:
             return True
-        stopped: t.Set[int] = set()
+        stopped: set[int] = set()
         while time.monotonic() < deadline:
             found = _descendants(os.getpid()) - stopped
             if not found:
@@ -347,9 +347,9 @@ def _signal(pids: t.Iterable[int], number: int) -> None:
             os.kill(pid, number)
 
 
-def _descendants(ancestor: int) -> t.Set[int]:
+def _descendants(ancestor: int) -> set[int]:
     """The living processes below a process, by proc(5)."""
-    children: t.Dict[int, t.List[int]] = {}
+    children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
@@ -361,7 +361,7 @@ def _descendants(ancestor: int) -> t.Set[int]:
                 children.setdefault(int(fields[1]), []).append(int(name))
             elif len(fields) > 1:
                 children.setdefault(int(fields[1]), [])
-    found: t.Set[int] = set()
+    found: set[int] = set()
     todo = list(children.get(ancestor, ()))
     while todo:
         pid = todo.pop()

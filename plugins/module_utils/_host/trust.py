@@ -28,10 +28,10 @@ _RAISES_PRIVILEGES = stat.S_ISUID | stat.S_ISGID
 #: Tests that play a host in a folder set it: what is above is not judged. Nothing else does.
 JUDGED_BELOW = "/"
 
-_named_owners: t.Set[int] = set()
+_named_owners: set[int] = set()
 
 
-def also_trust(owners: t.Iterable[t.Union[str, int]]) -> None:
+def also_trust(owners: t.Iterable[str | int]) -> None:
     """Set the users whose files this process trusts like root's, by name or number. A name that this host does not know trusts no one."""
     _named_owners.clear()
     for owner in owners:
@@ -66,24 +66,24 @@ class Trust:
 
     def __init__(self, root: str = "/") -> None:
         self.root = os.path.abspath(root)
-        self._folders: t.Dict[str, t.Optional[str]] = {}
+        self._folders: dict[str, str | None] = {}
 
-    def file_problem(self, path: str) -> t.Optional[str]:
+    def file_problem(self, path: str) -> str | None:
         """Why others than root could change what is executed or read at ``path``: one sentence without the full stop; None where it is trusted."""
         return self._problem(path, stat.S_ISREG, "a regular file")
 
-    def folder_problem(self, path: str) -> t.Optional[str]:
+    def folder_problem(self, path: str) -> str | None:
         """As :meth:`file_problem`, of a folder."""
         return self._problem(path, stat.S_ISDIR, "a folder")
 
-    def nearest_problem(self, path: str) -> t.Optional[str]:
+    def nearest_problem(self, path: str) -> str | None:
         """As :meth:`folder_problem`, of the folder ``path`` or of the nearest existing one above it, in which it would be made."""
         path = os.path.normpath(path)
         while not os.path.lexists(self._physical(path)) and path != "/":
             path = os.path.dirname(path)
         return self.folder_problem(path)
 
-    def program_problem(self, path: str) -> t.Optional[str]:
+    def program_problem(self, path: str) -> str | None:
         """As :meth:`file_problem`, of a program with all that it names to be run: a script's interpreter, and every file that its text names.
 
         What a script computes at run time cannot be told: a script that only root can change is root's own decision.
@@ -103,14 +103,14 @@ class Trust:
                 return "%s runs or reads %s, and %s" % (path, name, problem)
         return None
 
-    def _named_problem(self, name: str) -> t.Optional[str]:
+    def _named_problem(self, name: str) -> str | None:
         try:
             mode = os.stat(self._physical(name)).st_mode
         except (OSError, ValueError):
             return None  # nothing is there that could be run
         return self.file_problem(name) if stat.S_ISREG(mode) else None
 
-    def process_problem(self, process: int) -> t.Optional[str]:
+    def process_problem(self, process: int) -> str | None:
         """Why a process is not root's own on this host: one sentence; None where it is.
 
         All its user ids are root's, it lives in our (or process 1's) user, process and mount namespaces, and it runs a trusted file without setuid or
@@ -138,7 +138,7 @@ class Trust:
             return self._own_problem(exe, running) or self.folder_problem(os.path.dirname(exe))
         return self.file_problem(exe)
 
-    def _own_namespaces(self, name: str) -> t.Set[str]:
+    def _own_namespaces(self, name: str) -> set[str]:
         found = set()
         for process in ("self", "1"):
             try:
@@ -150,12 +150,12 @@ class Trust:
     def _physical(self, path: str) -> str:
         return path if self.root == "/" else self.root + path
 
-    def _problem(self, path: str, test: t.Callable[[int], bool], expected: str) -> t.Optional[str]:
+    def _problem(self, path: str, test: t.Callable[[int], bool], expected: str) -> str | None:
         """Walk the path as the kernel would, and judge everything on the way."""
         if not os.path.isabs(path) or "\0" in path:
             return "%r is not an absolute path" % path
         todo = [part for part in path.split("/") if part]
-        done: t.List[str] = []
+        done: list[str] = []
         links = 0
         try:
             while todo:
@@ -189,14 +189,14 @@ class Trust:
             return "%s is not %s (%s)" % (here, expected, kind_of(info.st_mode))
         return self._own_problem(here, info)
 
-    def _folder(self, path: str) -> t.Optional[str]:
+    def _folder(self, path: str) -> str | None:
         if path not in self._folders:
             self._folders[path] = self._own_problem(path, os.lstat(self._physical(path)))
         return self._folders[path]
 
-    def _own_problem(self, path: str, info: os.stat_result) -> t.Optional[str]:
+    def _own_problem(self, path: str, info: os.stat_result) -> str | None:
         physical = os.path.normpath(self._physical(path))
-        if JUDGED_BELOW != physical and (JUDGED_BELOW + "/").startswith(physical.rstrip("/") + "/"):
+        if physical != JUDGED_BELOW and (JUDGED_BELOW + "/").startswith(physical.rstrip("/") + "/"):
             return None
         if info.st_uid not in (0, os.geteuid()) and info.st_uid not in _named_owners:
             return "%s belongs to %s, not to root" % (path, name_of(info.st_uid))
@@ -222,9 +222,9 @@ def require_folder(path: str, what: str) -> None:
         )
 
 
-def names_in_script(text: bytes) -> t.List[str]:
+def names_in_script(text: bytes) -> list[str]:
     """The absolute paths in a script, its interpreter first; at most :data:`MAX_NAMES`. Takes time in proportion to the text."""
-    names: t.Dict[str, None] = {}
+    names: dict[str, None] = {}
     lines = text.split(b"\n")
     text = b"\n".join(lines[:1] + [line for line in lines[1:] if not line.lstrip().startswith(b"#")])
     table = bytes(number if 32 < number < 127 and chr(number) not in "\"'`$;&|()<>=:,{}[]*?#!" else 32 for number in range(256))
@@ -236,7 +236,7 @@ def names_in_script(text: bytes) -> t.List[str]:
     return list(names)
 
 
-def _user_ids(status: bytes) -> t.List[int]:
+def _user_ids(status: bytes) -> list[int]:
     """The real, effective, saved and file system user ids in /proc/PID/status."""
     for line in status.split(b"\n"):
         if line.startswith(b"Uid:"):
