@@ -134,8 +134,8 @@ def distribution_source(work, name, version):
         raise AioError("no source package %s%s" % (name, " of version " + version if version else ""), where="the builder's apt sources")
     best = records[0]
     for record in records[1:]:
-        newer = subprocess.call(["dpkg", "--compare-versions", record[0], "gt", best[0]])  # pylint: disable=ansible-bad-function  # no AnsibleModule here, so no run_command
-        if newer == 0:
+        compare = ["dpkg", "--compare-versions", record[0], "gt", best[0]]
+        if subprocess.call(compare) == 0:  # pylint: disable=ansible-bad-function  # no AnsibleModule here, so no run_command
             best = record
     return {"kind": "distribution", "name": name, "version": best[0], "sha256": best[1]}
 
