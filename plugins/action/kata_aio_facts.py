@@ -27,6 +27,7 @@ VARIABLES = {
     "artifact_sha256": "kata_aio_artifact_sha256",
     "package": "kata_aio_package",
     "method": "kata_aio_method",
+    "exclude": "kata_aio_exclude",
     "containerd_configs": "kata_aio_containerd_configs",
     "timeout": "kata_aio_timeout",
     "trusted_owners": "kata_aio_trusted_owners",

@@ -71,6 +71,13 @@ options:
     type: str
     choices: [auto, drop_in, base_file]
     default: auto
+  exclude:
+    description:
+      - Patterns (C(*), C(?), C([...])) over the names of handlers and the paths of Kata's configuration files. A runtime all of whose handlers match, or
+        whose configuration file does, is left out - named as excluded, neither judged nor planned for.
+    type: list
+    elements: str
+    default: []
   containerd_configs:
     description: Further containerd or CRI-O configuration files to read, for installations in unusual places.
     type: list
@@ -128,7 +135,8 @@ ansible_facts:
         runtimes:
           description: >-
             Kata's runtimes - C(id) (real path of the base file), C(handlers), C(runtime) (V(go) or V(rs)), C(release), C(config), C(config_dir), effective
-            C(values) and their C(sources), C(problems), and C(drop_in) (whether a drop-in is safe there).
+            C(values) and their C(sources), C(problems), C(drop_in) (whether a drop-in is safe there), C(engine) (what it asks for, and what a sandbox
+            that starts now gets), and C(proof) (the options of M(kataops.aio.kata_aio_proof) that play its requests).
           returned: always
           type: list
           elements: dict
@@ -171,8 +179,9 @@ ansible_facts:
           type: dict
         plan:
           description: >-
-            What remediation would do - C(needed), C(strategy), C(reasons), C(runtimes), C(qemu), C(engine), C(limits), C(settings), and the
-            C(alternatives) that are tried in this order where the host refutes it.
+            What remediation would do - C(needed), C(strategy), C(reasons), C(runtimes), C(qemu), C(engine), C(limits), C(settings), C(remaining)
+            (runtimes that stay as they are, and why), C(prices) (what the repair costs), and the C(alternatives) that are
+            tried in this order where the host refutes it.
           returned: always
           type: dict
 """
@@ -290,6 +299,7 @@ def main():
             "artifact_sha256": {"type": "str"},
             "package": {"type": "bool", "default": False},
             "method": {"type": "str", "choices": ["auto", "drop_in", "base_file"], "default": "auto"},
+            "exclude": {"type": "list", "elements": "str", "default": []},
             "containerd_configs": {"type": "list", "elements": "path", "default": []},
             "binaries": {"type": "list", "elements": "path", "default": []},
             "timeout": {"type": "int", "default": 10},

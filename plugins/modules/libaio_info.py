@@ -69,6 +69,24 @@ kernel:
       type: str
       returned: always
       sample: 6.1.0-18-amd64
+    kvm:
+      description: Whether C(/dev/kvm) can be opened and answers as KVM does, without which Kata starts no QEMU.
+      type: dict
+      returned: always
+      contains:
+        usable:
+          description: Whether it can; V(none) where an ordinary user was refused what root may not be.
+          type: bool
+          returned: always
+        reason:
+          description: Why it cannot, in a sentence.
+          type: str
+          returned: always
+        evidence:
+          description: What was asked, what came back, and by which means.
+          type: list
+          elements: dict
+          returned: always
     aio:
       description: Linux AIO, which QEMU calls native.
       type: dict

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import platform
 from collections import namedtuple
@@ -34,6 +35,8 @@ _IO_URING_PARAMS_BYTES = 120  # sizeof(struct io_uring_params)
 _AIO_NR = "/proc/sys/fs/aio-nr"
 _AIO_MAX_NR = "/proc/sys/fs/aio-max-nr"
 _URING_DISABLED = "/proc/sys/kernel/io_uring_disabled"
+_KVM = "/dev/kvm"
+_KVM_GET_API_VERSION = 0x2000AE00 if platform.machine().startswith("ppc") else 0xAE00  # _IO(KVMIO, 0x00) of linux/kvm.h
 _URING_GROUP = "/proc/sys/kernel/io_uring_group"
 
 
@@ -49,9 +52,30 @@ def observe_kernel(user_probe=True):
     own, as_user = _calls_of_both(events, user_probe)
     return {
         "release": platform.release(),
+        "kvm": _kvm(),
         "aio": _aio(max_nr, number, free, own["io_setup"], as_user["io_setup"]),
         "io_uring": _io_uring(own["io_uring_setup"], as_user["io_uring_setup"]),
     }
+
+
+def _kvm():
+    """Whether KVM can be used, as QEMU finds it: by opening /dev/kvm and asking for its API version (12 since Linux 2.6.22)."""
+    evidence = [{"asked": "open %s" % _KVM, "answered": "success", "by": "syscall"}]
+    try:
+        descriptor = os.open(_KVM, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError as error:
+        evidence[0]["answered"] = "%s (%s)" % (errno.errorcode.get(error.errno, error.errno), error.strerror)
+        # An ordinary user may well be refused what root is not
+        usable = None if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0 else False
+        return {"usable": usable, "reason": "%s: %s." % (_KVM, error.strerror), "evidence": evidence}
+    try:
+        version = fcntl.ioctl(descriptor, _KVM_GET_API_VERSION, 0)
+    except OSError as error:
+        return {"usable": False, "reason": "%s does not answer as KVM does: %s." % (_KVM, error.strerror), "evidence": evidence}
+    finally:
+        os.close(descriptor)
+    evidence.append({"asked": "KVM_GET_API_VERSION", "answered": str(version), "by": "syscall"})
+    return {"usable": True, "reason": None, "evidence": evidence}
 
 
 def _aio(max_nr, number, free, io_setup, io_setup_user):

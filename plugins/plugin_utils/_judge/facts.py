@@ -7,30 +7,11 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kataops.aio.plugins.plugin_utils._judge.assess import asked_engines, assess, on_threads_unasked, qemu_of
+from ansible_collections.kataops.aio.plugins.plugin_utils._judge.assess import assess, proof_arguments, qemu_of
 from ansible_collections.kataops.aio.plugins.plugin_utils._judge.plan import make_plan
-from ansible_collections.kataops.aio.plugins.plugin_utils._kata.discover import discover, missing_documents
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata.discover import KEPT, discover, missing_documents
 
 SCHEMA_VERSION = 1
-
-#: The keys of [hypervisor.qemu] that decide about block AIO, and those that tell a reader what this runtime is. A shipped configuration has about 70.
-KEPT_VALUES = (
-    "path",
-    "machine_type",
-    "firmware",
-    "seccompsandbox",
-    "block_device_driver",
-    "block_device_aio",
-    "block_device_cache_set",
-    "block_device_cache_direct",
-    "block_device_cache_noflush",
-    "disable_block_device_use",
-    "enable_iothreads",
-    "indep_iothreads",
-    "enable_guest_swap",
-    "enable_annotations",
-    "rootless",
-)
 
 Data = t.Dict[str, t.Any]
 
@@ -53,30 +34,30 @@ def second_look(observations: Data) -> tuple[list[Data], dict[str, list[str]]]:
     return runtimes, {"binaries": unseen} if unseen else {}
 
 
-def _kept(runtime: Data) -> Data:
-    """A runtime without the values that nothing reads, so that a fleet's facts stay small on the controller."""
+def _judged(runtime: Data, assessment: Data) -> Data:
+    """A runtime with what it asks for and gets (``engine``), and the options that prove it (``proof``); without values that nothing reads, so that a
+    fleet's facts stay small on the controller."""
     return dict(
         runtime,
-        values={key: runtime["values"][key] for key in KEPT_VALUES if key in runtime["values"]},
-        sources={key: runtime["sources"][key] for key in KEPT_VALUES if key in runtime["sources"]},
+        values={key: value for key, value in runtime["values"].items() if key in KEPT},
+        sources={key: value for key, value in runtime["sources"].items() if key in KEPT},
+        engine=assessment["engines"][runtime["id"]],
+        proof=proof_arguments(runtime) if runtime["hypervisor"] == "qemu" else None,
     )
 
 
 def judged_facts(observations: Data, runtimes: list[Data], policy: Data) -> Data:
     """``ansible_facts.kata_aio``: the observations without any configuration text, the runtimes, the judgement and the plan."""
     assessment = assess(observations, runtimes, policy)
-    sandboxes = dict(observations["sandboxes"])
-    asked = asked_engines(runtimes, observations)
-    sandboxes["silent_fallbacks"] = sum(on_threads_unasked(process, asked) for process in sandboxes["processes"])
     return {
         "schema_version": SCHEMA_VERSION,
         "host": observations["host"],
-        "runtimes": [_kept(runtime) for runtime in runtimes],
+        "runtimes": [_judged(runtime, assessment) for runtime in runtimes],
         "qemus": observations["qemus"],
         "kernel": observations["kernel"],
         "libaio": observations["libaio"],
         "storage": observations["storage"],
-        "sandboxes": sandboxes,
+        "sandboxes": dict(observations["sandboxes"], silent_fallbacks=assessment["silent_fallbacks"]),
         "findings": assessment["findings"],
         "verdict": assessment["verdict"],
         "verdicts": assessment["verdicts"],

@@ -4,7 +4,8 @@
 """From findings and policy to the cheapest sufficient steps. PRIVATE to kataops.aio.
 
 Pure functions over plain data; the shapes are in docs/architecture.md. A plan is a proposal: each strategy is proved on the host before the switch, and
-where one fails there, the next of the plan's alternatives is tried that does not use what failed.
+where one fails there, the next of the plan's alternatives is tried that does not use what failed. Each runtime is planned for by itself: one that only a
+person can repair, or that no strategy is left for, is named (``remaining``) and does not keep the others from being repaired.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ import posixpath
 import re
 import typing as t
 
-from ansible_collections.kataops.aio.plugins.plugin_utils._judge.assess import contexts_per_sandbox, fallback_from, hot_plug_refused, qemu_of
+from ansible_collections.kataops.aio.plugins.plugin_utils._judge.assess import (
+    boot_limit,
+    events_needed,
+    fallback_from,
+    hot_plug_refused,
+    proof_arguments,
+    qemu_of,
+)
+from ansible_collections.kataops.aio.plugins.plugin_utils._judge.rules import RULES
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata.requests import block_request, can_use
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata.settings import wanted_keys
 
 #: Cheapest first; ``fallback`` comes after all of them and only where the user allows it.
 STRATEGIES = ("configuration", "reuse", "replace", "rebuild")
-
-EVENTS_PER_CONTEXT = 1024
 
 #: As ``qemu_path``: the binary of the QEMU that the stage phase brings, whose path is known only then.
 STAGED = ""
@@ -54,7 +61,10 @@ def target_engine(runtime: Data, observations: Data, policy: Data) -> str:
 
 
 def kernel_allows_io_uring(runtime: Data, observations: Data) -> bool:
-    """Whether the kernel lets this runtime's QEMU (root, or an ordinary user where ``rootless``) set up a ring."""
+    """Whether the kernel lets this runtime's QEMU (root, or an ordinary user where ``rootless``) set up a ring: by what its QEMU met, then by the call."""
+    qemu = qemu_of(observations, runtime["values"].get("path"))
+    if qemu is not None and qemu["status"] == "answered" and qemu["engines"]["io_uring"]["cause"] == "io_uring_refused":
+        return False
     io_uring = observations["kernel"]["io_uring"]
     return io_uring["setup_user" if runtime["values"].get("rootless") else "setup_root"]["ok"] is not False
 
@@ -160,21 +170,37 @@ def _options(runtime: Data, observations: Data, policy: Data) -> tuple[list[Data
     return options, closed
 
 
+def _price(runtime: Data, keys: Data) -> str | None:
+    """What a runtime loses by the keys that it is given, in one sentence; None where it loses nothing."""
+    if runtime["runtime"] == "rs" or keys.get("block_device_cache_set") is not True or runtime["values"].get("block_device_cache_set") is True:
+        return None
+    rule = RULES["cache_set_with_files"]
+    return "%s (%s); block devices are not affected" % (rule.title, rule.id)
+
+
 def _way(runtimes: list[Data], options: dict[str, list[Data]], without: frozenset[str], observations: Data, policy: Data) -> Data | None:
-    """The cheapest way to repair all of these runtimes without what has failed; None where one of them is left without any."""
-    plans, settings = [], []
+    """The cheapest way to repair these runtimes without what has failed, as far as they can be; None where none of them can."""
+    plans, settings, repaired, left_out = [], [], [], []
     for runtime in runtimes:
         option = next((o for o in options[runtime["id"]] if o["key"] not in without), None)
         if option is None:
-            return None
+            left_out.append(runtime)
+            continue
+        repaired.append(runtime)
         keys, notes = wanted_keys(option["engine"], runtime["runtime"], runtime["release"], option["qemu_path"] or None)
-        plans.append(dict(option, keys=keys, notes=notes))
+        will_be = dict(runtime["values"], **keys)
+        proof = proof_arguments(dict(runtime, values=will_be), option["engine"])
+        if option["qemu_path"] == STAGED:
+            proof["binary"] = STAGED
+        plans.append(dict(option, keys=keys, notes=notes, price=_price(runtime, keys), proof=proof))
         effective = all(runtime["values"].get(key) == value for key, value in keys.items())
         if option["qemu_path"] == STAGED or not effective:
             wish = {"runtimes": [runtime["id"]], "engine": option["engine"], "qemu_path": option["qemu_path"], "method": policy["method"]}
             settings.append(dict(wish, requested_engine=option["requested_engine"]) if option["requested_engine"] else wish)
+    if not plans:
+        return None
     strategies = [p["strategy"] for p in plans]
-    native = [r for r, p in zip(runtimes, plans) if p["engine"] == "native"]
+    native = [r for r, p in zip(repaired, plans) if p["engine"] == "native"]
     staged = [p for p in plans if p["qemu_path"] == STAGED] or [p for p in plans if p["qemu"]]
     first = staged[0] if staged else None
     return {
@@ -183,14 +209,21 @@ def _way(runtimes: list[Data], options: dict[str, list[Data]], without: frozense
         "reasons": ["%s: %s" % (p["runtime"], p["reason"]) for p in plans],
         "runtimes": [{key: value for key, value in p.items() if key != "qemu"} for p in plans],
         "qemu": first["qemu"] if first else None,
-        "engine": (first or plans[0])["engine"] if plans else None,
+        "engine": (first or plans[0])["engine"],
         "limits": _limits(observations, native, policy),
         "settings": settings,
+        "remaining": [_remains(runtime, "no other strategy is left for it") for runtime in left_out],
+        "prices": sorted({p["price"] for p in plans if p["price"]}),
     }
 
 
+def _remains(runtime: Data, reason: str) -> Data:
+    """A runtime that stays as it is, and why."""
+    return {"runtime": runtime["id"], "handlers": runtime["handlers"], "reason": reason}
+
+
 def _ways(runtimes: list[Data], options: dict[str, list[Data]], observations: Data, policy: Data) -> list[Data]:
-    """Every way, the cheapest first: the next ones leave out one more of the things that those before them use."""
+    """Every way, the cheapest first: the next ones leave out one more of the things that those before them use. Those that repair every runtime come first."""
     found: list[Data] = []
     waiting: list[frozenset[str]] = [frozenset()]
     seen = set(waiting)
@@ -206,36 +239,56 @@ def _ways(runtimes: list[Data], options: dict[str, list[Data]], observations: Da
             if more not in seen:
                 seen.add(more)
                 waiting.append(more)
-    return found
+    return sorted(found, key=lambda way: len(way["remaining"]))
+
+
+def _for_a_person(own: list[Data]) -> str | None:
+    """Why no repair of the engine would make a runtime work, from its findings; None where one would."""
+    blocking = [f for f in own if f["affects"] == "configuration" and f["severity"] == "error"]
+    return "; ".join("%s: %s (%s)" % (f["where"], f["title"], f["id"]) for f in blocking) or None
 
 
 def make_plan(observations: Data, runtimes: list[Data], assessment: Data, policy: Data) -> Data:
     """The plan of one host; see the contract ``plan`` in docs/architecture.md.
 
-    :arg policy: ``{engine, strategies, allow_fallback, artifact, artifact_sha256, package, aio_max_nr, headroom, method}``
+    :arg policy: ``{engine, strategies, allow_fallback, artifact, artifact_sha256, package, aio_max_nr, headroom, method, exclude}``
     """
-    relevant = [r for r in runtimes if assessment["verdicts"][r["id"]] in ("broken", "degraded")]
-    by_runtime = {r["id"]: [f for f in assessment["findings"] if f["runtime"] == r["id"]] for r in relevant}
-    repairable = [r for r in relevant if any(f["affects"] == "engine" and f["severity"] != "info" for f in by_runtime[r["id"]])]
-    blocked = [f for own in by_runtime.values() for f in own if f["affects"] == "configuration" and f["severity"] == "error"]
-    options, closed = {}, {}
-    for runtime in repairable:
-        options[runtime["id"]], closed[runtime["id"]] = _options(runtime, observations, policy)
+    repairable, remaining = [], []
+    options: dict[str, list[Data]] = {}
+    for runtime in runtimes:
+        own = [f for f in assessment["findings"] if f["runtime"] == runtime["id"]]
+        if assessment["verdicts"][runtime["id"]] not in ("broken", "degraded"):
+            continue
+        reason = _for_a_person(own)
+        if reason is None and any(f["affects"] == "engine" and f["severity"] != "info" for f in own):
+            options[runtime["id"]], closed = _options(runtime, observations, policy)
+            reason = closed if not options[runtime["id"]] else None
+            if reason is None:
+                repairable.append(runtime)
+        if reason is not None:
+            remaining.append(_remains(runtime, reason))
     ways = _ways(repairable, options, observations, policy)
-    reasons = ["%s: %s" % (rid, own[0]["reason"] if own else closed[rid]) for rid, own in options.items()]
-    reasons += ["%s: %s (%s)" % (f["where"], f["title"], f["id"]) for f in blocked]
-    nothing = {"uses": [], "runtimes": [], "qemu": None, "engine": None, "limits": None, "settings": []}
-    if blocked or not ways:
-        ways = [dict(nothing, strategy="impossible" if blocked or repairable else "none")]
-    return dict(ways[0], needed=bool(repairable or blocked), reasons=reasons, alternatives=ways[1:])
+    reasons = ["%s: %s" % (runtime["id"], options[runtime["id"]][0]["reason"]) for runtime in repairable]
+    reasons += [_reason_line(item) for item in remaining]
+    if not ways:
+        nothing: Data = {"uses": [], "runtimes": [], "qemu": None, "engine": None, "limits": None, "settings": [], "remaining": [], "prices": []}
+        ways = [dict(nothing, strategy="impossible" if remaining else "none")]
+    ways = [dict(way, remaining=remaining + way["remaining"]) for way in ways]
+    return dict(ways[0], needed=bool(repairable or remaining), reasons=reasons, alternatives=ways[1:])
+
+
+def _reason_line(item: Data) -> str:
+    who = "%s (%s)" % (item["runtime"], ", ".join(item["handlers"])) if item["handlers"] else item["runtime"]
+    return "%s stays as it is: %s" % (who, item["reason"])
 
 
 def _limits(observations: Data, native: list[Data], policy: Data) -> Data | None:
-    """fs.aio-max-nr where the host's is too low for the policy's headroom, never lower than what is set."""
+    """fs.aio-max-nr where the host's is too low for the policy's headroom, now or after the next boot; never lower than what is set."""
     aio = observations["kernel"]["aio"]
     if not native or aio["max_nr"] is None:
         return None
-    need = policy["headroom"] * max(contexts_per_sandbox(r["values"]) for r in native) * EVENTS_PER_CONTEXT
-    if aio["free"] >= need:
+    need = max(events_needed(r["values"], policy) for r in native)
+    boot = boot_limit(aio)
+    if aio["free"] >= need and (boot is None or boot >= need):
         return None
     return {"aio_max_nr": max(policy["aio_max_nr"], aio["max_nr"], aio["nr"] + need)}

@@ -3,12 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The catalogue of findings, as data. PRIVATE to kataops.aio.
 
-A rule says what a finding means and what to do; when it applies is decided in ``_assess.py``. ``docs/rules.md`` is generated from this file
-(``python tests/contract/rule_reference.py``), so a rule is written once.
+A rule says what a finding means and what to do; when it applies is decided in ``assess.py``. ``docs/rules.md`` is generated from this file
+(``python docs/generate.py``), so a rule is written once. Its text holds for every way in which it can be reached; what is particular to a host is the
+finding's detail.
 
 ``severity``: ``error`` (a sandbox, or a block device in it, fails), ``warning`` (it works, but not as asked, or not for long), ``info`` (worth knowing;
 never changes a verdict). ``affects``: ``engine`` findings go away with another engine, QEMU or limit, so ``remediate`` can repair them;
-``configuration`` findings need a person.
+``configuration`` findings need a person; ``host`` findings are about the host as a whole and change no verdict of a runtime.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ RULES: dict[str, Rule] = _rules(
         "error",
         "configuration",
         "The Kata configuration could not be read",
-        "The file is there but its content could not be had (permission, input/output error, too large, or no regular file).",
+        "The file is there, but its content could not be read (permission, input/output error, too large, or a loop of links).",
         "Run with become, or repair the file; the evidence has the kernel's words.",
     ),
     (
@@ -68,7 +69,7 @@ RULES: dict[str, Rule] = _rules(
         "configuration",
         "The Kata configuration is not valid TOML",
         "Both runtimes refuse the whole configuration, so every sandbox of this runtime fails.",
-        "Correct the line that the evidence names, or take the file back from a backup. kataops.aio changes nothing in a file that it cannot read.",
+        "Correct the line that the evidence names, or restore the file from a backup. kataops.aio changes nothing in a file that it cannot read.",
     ),
     (
         "KAIO005",
@@ -85,8 +86,8 @@ RULES: dict[str, Rule] = _rules(
         "error",
         "configuration",
         "The configured QEMU may not be executed",
-        "The file lacks the execute permission or lies on a noexec mount.",
-        "chmod 0755 the file, or mount its file system without noexec.",
+        "The file lacks the execute permission, lies on a noexec mount, or could not be read.",
+        "The evidence says which of them it is: chmod 0755 the file, or mount its file system without noexec.",
     ),
     (
         "KAIO007",
@@ -130,8 +131,9 @@ RULES: dict[str, Rule] = _rules(
         "warning",
         "host",
         "Whether the configured engine works could not be found out",
-        "The evidence says what was tried. Nothing is assumed.",
-        "Run as root (become), on the host itself, with a storage folder that can be written.",
+        "The detail says what is not known, and the evidence what was tried. Nothing is assumed.",
+        "Where something was not allowed, run as root (become), on the host itself, with a storage folder (kata_aio_storage_path) that can be written. "
+        "Otherwise correct what the detail names.",
     ),
     (
         "KAIO012",
@@ -139,8 +141,28 @@ RULES: dict[str, Rule] = _rules(
         "error",
         "configuration",
         "The configured QEMU is killed when it is started",
-        "A seccomp filter forbids a system call that it needs (SIGSYS), or somebody, or the kernel for want of memory, killed it (SIGKILL).",
-        "The detail names the signal. Allow the system call in the filter (a container's, or a wrapper's), or give the host memory.",
+        "A seccomp filter forbids a system call that it needs (SIGSYS), or another process, or the kernel because memory ran out, killed it (SIGKILL).",
+        "The detail names the signal. Allow the system call in the filter (a container's, or a wrapper's), or free memory on the host.",
+    ),
+    (
+        "KAIO015",
+        "no_kvm",
+        "error",
+        "host",
+        "No sandbox starts on this host: KVM cannot be used",
+        "Kata starts QEMU with accel=kvm, which needs /dev/kvm. The engines were judged without a guest, so what is said of block I/O holds: it is what a "
+        "sandbox will get once KVM can be used. No verdict and no repair depends on this.",
+        "Load kvm_intel or kvm_amd (after a kernel update: reboot), switch on virtualization in the firmware, or nested virtualization for this virtual "
+        "machine. In a container, pass /dev/kvm to it.",
+    ),
+    (
+        "KAIO016",
+        "excluded",
+        "info",
+        "configuration",
+        "kata_aio_exclude leaves this runtime out",
+        "All of its handlers, or its configuration file, match one of the patterns: it is neither judged nor changed.",
+        "Nothing to do. Remove the pattern to have it judged.",
     ),
     (
         "KAIO013",
@@ -171,9 +193,10 @@ RULES: dict[str, Rule] = _rules(
         "error",
         "engine",
         "aio=native is asked for, but this QEMU was built without libaio",
-        "Kata's static QEMU up to release 3.7.0 was built with --disable-linux-aio: every block device that is attached to a sandbox fails (F1).",
+        "Kata's static QEMU up to release 3.7.0 was built with --disable-linux-aio: every block device that is attached to a sandbox fails. "
+        "So it does with any other build without libaio.",
         "remediate takes the cheapest of: another QEMU of this host that has libaio, a prepared tree, a rebuild with --enable-linux-aio. "
-        "By hand: upgrade Kata to 3.8.0 or newer, or set block_device_aio to threads.",
+        "By hand: use the QEMU of Kata 3.8.0 or newer, or set block_device_aio to threads.",
     ),
     (
         "KAIO102",
@@ -181,7 +204,7 @@ RULES: dict[str, Rule] = _rules(
         "error",
         "engine",
         "aio=native is asked for without cache.direct=on",
-        "QEMU refuses Linux AIO without O_DIRECT (F2). The Go runtime sends cache.direct only when block_device_cache_set AND block_device_cache_direct "
+        "QEMU refuses Linux AIO without O_DIRECT. The Go runtime sends cache.direct only when block_device_cache_set AND block_device_cache_direct "
         "are true; runtime-rs (3.29.0 or newer) needs block_device_cache_direct.",
         "remediate sets the keys together.",
     ),
@@ -191,7 +214,7 @@ RULES: dict[str, Rule] = _rules(
         "error",
         "engine",
         "aio=io_uring is asked for, but this QEMU was built without io_uring",
-        "QEMU does not know the value (F3). io_uring is Kata's default, so this also happens where block_device_aio is not set at all.",
+        "QEMU does not know the value. io_uring is Kata's default, so this also happens where block_device_aio is not set at all.",
         "remediate chooses a QEMU or an engine that works. By hand: set block_device_aio to native (with both cache keys) or threads.",
     ),
     (
@@ -200,10 +223,10 @@ RULES: dict[str, Rule] = _rules(
         "error",
         "engine",
         "aio=io_uring is asked for, but the kernel refuses it",
-        "kernel.io_uring_disabled or a seccomp filter forbids io_uring (RHEL 9 and 10 switch it off), and this QEMU fails on that "
-        "(F4a before 9.0, F4c from 10.2).",
-        "remediate moves the runtime to native. By hand: block_device_aio to native or threads; or, as a security decision of your own, "
-        "kernel.io_uring_disabled=0.",
+        "The kernel gives QEMU no ring, and this QEMU (before 9.0, or from 10.2 on) fails on that: kernel.io_uring_disabled (RHEL 9 and 10 switch io_uring "
+        "off), a seccomp filter, a limit of locked memory, or a kernel that was built without CONFIG_IO_URING. The detail says which, where the kernel does.",
+        "remediate moves the runtime to native. By hand: set block_device_aio to native (with the cache keys) or threads; or, as a security decision of your "
+        "own, remove what the detail names.",
     ),
     (
         "KAIO105",
@@ -211,8 +234,9 @@ RULES: dict[str, Rule] = _rules(
         "warning",
         "engine",
         "aio=io_uring is asked for, but QEMU silently uses threads",
-        "The kernel refuses io_uring and this QEMU accepts that without an error (F4b, seen on QEMU 9.0 to 10.1): block I/O works, at the cost of threads.",
-        "remediate moves the runtime to native.",
+        "The kernel gives QEMU no ring, and this QEMU (seen on 9.0 to 10.1) accepts that without an error: block I/O works, at the cost of threads. "
+        "The detail says why there is no ring, where the kernel does.",
+        "remediate moves the runtime to native. By hand: set block_device_aio to native (with the cache keys), or to threads, which is what runs.",
     ),
     (
         "KAIO106",
@@ -220,7 +244,7 @@ RULES: dict[str, Rule] = _rules(
         "error",
         "engine",
         "aio=native is asked for, but fs.aio-max-nr is used up",
-        "Every AioContext takes 1024 events of fs.aio-max-nr; the next sandbox's block devices fail (F5, QEMU before 9.0).",
+        "Every AioContext takes 1024 events of fs.aio-max-nr; the next sandbox's block devices fail (QEMU before 9.0).",
         "remediate raises fs.aio-max-nr, live and persistently.",
     ),
     (
@@ -229,8 +253,10 @@ RULES: dict[str, Rule] = _rules(
         "warning",
         "engine",
         "aio=native is asked for, but QEMU silently uses threads",
-        "The kernel refuses an AIO context, as a rule because fs.aio-max-nr is used up, and this QEMU falls back without an error (F5, QEMU 9.0 and newer).",
-        "remediate raises fs.aio-max-nr, live and persistently. Sandboxes that already fell back stay on threads until they are started again.",
+        "The kernel refuses an AIO context, as a rule because fs.aio-max-nr is used up (the evidence has the limit), else because a filter forbids "
+        "io_setup(2), and this QEMU (9.0 and newer) falls back without an error.",
+        "Where the limit is used up, remediate raises fs.aio-max-nr, live and persistently; where it is not, allow io_setup(2) in the filter. Sandboxes that "
+        "already fell back stay on threads until they are started again.",
     ),
     (
         "KAIO108",
@@ -258,7 +284,8 @@ RULES: dict[str, Rule] = _rules(
         "info",
         "configuration",
         "File-backed volumes will fail with block_device_cache_set = true",
-        "With that key the Go runtime always uses QEMU's host_device driver, which refuses regular files (F6). Block devices are not affected.",
+        "With that key the Go runtime always uses QEMU's host_device driver, which refuses regular files. Block devices are not affected. remediate "
+        "sets the key where a Go runtime is to use native, which needs it; the plan says so beforehand.",
         "Use block devices (or loop devices) for direct-assigned volumes on this runtime.",
     ),
     (
@@ -267,7 +294,7 @@ RULES: dict[str, Rule] = _rules(
         "error",
         "configuration",
         "aio=native and enable_guest_swap exclude each other in the Go runtime",
-        "The swap file is attached with the configured engine but always without cache.direct, so native is refused (F7).",
+        "The swap file is attached with the configured engine but always without cache.direct, so native is refused.",
         "Set enable_guest_swap = false, or use io_uring or threads.",
     ),
     (
@@ -276,7 +303,7 @@ RULES: dict[str, Rule] = _rules(
         "error",
         "engine",
         "This QEMU does not find its firmware",
-        "A QEMU that was moved or replaced looks for bios-256k.bin and the option ROMs in a folder that does not exist here: no sandbox starts (F8).",
+        "A QEMU that was moved or replaced looks for bios-256k.bin and the option ROMs in a folder that does not exist here: no sandbox starts.",
         "Put the firmware into a folder of the search path in the evidence, or start QEMU by a wrapper with -L. remediate brings a tree with its own firmware.",
     ),
     (
@@ -285,8 +312,9 @@ RULES: dict[str, Rule] = _rules(
         "error",
         "engine",
         "io_uring is closed to ordinary users, and this runtime is rootless",
-        "kernel.io_uring_disabled = 1 leaves io_uring to CAP_SYS_ADMIN and the members of kernel.io_uring_group; with rootless = true QEMU is neither.",
-        "Put the user into the group of kernel.io_uring_group, or use native.",
+        "With rootless = true QEMU is an ordinary user, whom the kernel refuses a ring here: as a rule kernel.io_uring_disabled = 1, which leaves io_uring to "
+        "CAP_SYS_ADMIN and the members of kernel.io_uring_group; else a limit or a filter for such users.",
+        "Use native, or threads. With kernel.io_uring_disabled = 1: put the user into the group of kernel.io_uring_group.",
     ),
     (
         "KAIO114",
@@ -294,8 +322,8 @@ RULES: dict[str, Rule] = _rules(
         "error",
         "engine",
         "The kernel is too old for io_uring",
-        "io_uring_setup(2) does not exist before Linux 5.1.",
-        "Use native, or a newer kernel.",
+        "io_uring_setup(2) does not exist before Linux 5.1, and this QEMU fails on that.",
+        "remediate moves the runtime to native. By hand: native, threads, or a newer kernel.",
     ),
     (
         "KAIO115",
@@ -335,12 +363,14 @@ RULES: dict[str, Rule] = _rules(
     ),
     (
         "KAIO119",
-        "block_devices_unused",
+        "block_devices_limited",
         "info",
         "configuration",
-        "disable_block_device_use is true: no block device reaches a sandbox of this runtime",
-        "The engine then has nothing to do for container storage.",
-        "Set disable_block_device_use = false if volumes and root file systems should be block devices.",
+        "disable_block_device_use is true: some block devices do not reach a sandbox of this runtime",
+        "It is the value that Kata's Go runtime ships from 3.26.0 on. It keeps the container's root file system, bind-mounted block devices and "
+        "direct-assigned volumes from being attached as block devices. It does not keep Kubernetes' volumeDevices away, nor (from 4.0.0) emptyDirs in block "
+        "mode: those are attached with the configured engine, so the engine is judged all the same.",
+        "Nothing to do, if that is what is wanted. Set disable_block_device_use = false if root file systems and such mounts should be block devices.",
     ),
     (
         "KAIO120",
@@ -348,7 +378,7 @@ RULES: dict[str, Rule] = _rules(
         "warning",
         "engine",
         "The runtime uses another engine than the policy asks for",
-        "kata_aio_engine names an engine for the fleet; this runtime works, with another one.",
+        "kata_aio_engine names an engine for the fleet; nothing fails with the one that this runtime uses, but it is another one.",
         "remediate changes it.",
     ),
     (
@@ -367,7 +397,7 @@ RULES: dict[str, Rule] = _rules(
         "engine",
         "QEMU refuses the configured engine here",
         "The engine is compiled in, but opening an image with it, or writing to it, fails on this host; the evidence has QEMU's words.",
-        "remediate tries the other QEMUs and strategies in their order.",
+        "remediate tries the other QEMUs and strategies in their order. Where QEMU's words name the image or its folder, look there first.",
     ),
     (
         "KAIO123",
@@ -386,9 +416,41 @@ RULES: dict[str, Rule] = _rules(
         "fell_back",
         "warning",
         "engine",
-        "The runtime was given another engine, because no strategy led to the one that was wanted",
+        "The runtime was given another engine, because no strategy led to the requested one",
         "kata_aio_allow_fallback let remediate set an engine that works at once. It is not the requested one, so the host does not count as repaired.",
         "remediate tries the strategies again. kata_aio_engine with this engine's name says that it is wanted from now on.",
+    ),
+    (
+        "KAIO125",
+        "rs_block_devices_refused",
+        "warning",
+        "configuration",
+        "disable_block_device_use is true: runtime-rs refuses every block device",
+        "runtime-rs then drops block_device_driver, and fails with `unsupported driver type` for each block device (a root file system, a volume, a "
+        "volumeDevice) before it asks QEMU; a container that has one does not start. No other part of runtime-rs looks at the key. (Read in the source of "
+        "3.4.0 to 4.1.0; no engine changes it.)",
+        "Set disable_block_device_use = false, which runtime-rs ships. Where this runtime's pods have no block devices at all, nothing is lost: leave it out "
+        "with kata_aio_exclude.",
+    ),
+    (
+        "KAIO126",
+        "rootless_block_devices",
+        "warning",
+        "configuration",
+        "rootless is true: QEMU may not be allowed to open block devices",
+        "A rootless QEMU runs as an ordinary user that Kata makes for each sandbox. Block devices belong to root (mode 0660 as a rule), so QEMU cannot open "
+        "them, whatever the engine (kata-containers #2605). What was proved here was proved as root.",
+        "Set rootless = false for sandboxes with block devices, or let a udev rule give the devices to a group that QEMU's user is in.",
+    ),
+    (
+        "KAIO127",
+        "limit_not_persistent",
+        "warning",
+        "engine",
+        "fs.aio-max-nr is high enough now, but not after the next boot",
+        "The live value was set by hand or by a program, and the sysctl files set less or nothing. After a reboot the sandboxes that need native may fail, or "
+        "fall back to threads.",
+        "remediate writes the limit to a sysctl file. Where a program sets it at every boot (tuned, a DaemonSet), nothing is lost by that.",
     ),
 )
 
@@ -400,8 +462,8 @@ RULES.update(
             "base_not_regular",
             "error",
             "configuration",
-            "The Kata configuration is no regular file",
-            "Runtimes refuse a folder, a socket or a device; a FIFO hangs the Go runtime for ever.",
+            "The Kata configuration is not a regular file",
+            "Runtimes refuse a folder, a socket or a device; a FIFO hangs the Go runtime indefinitely.",
             "Put the regular file back.",
         ),
         (
@@ -427,9 +489,10 @@ RULES.update(
             "unknown_hypervisor",
             "error",
             "configuration",
-            "The Kata configuration names a hypervisor that the Go runtime does not know",
-            "The whole configuration is refused.",
-            "Correct the table name.",
+            "The Kata configuration names a hypervisor that Kata does not know",
+            "The runtime refuses the whole configuration (the Go runtime: `invalid hypervisor section`, before 3.3.0 `VM memory cannot be zero`), so every "
+            "sandbox fails.",
+            "Correct the table's name: [hypervisor.qemu], in lower case.",
         ),
         (
             "KAIO205",
@@ -536,7 +599,7 @@ RULES.update(
             "error",
             "configuration",
             "There is a FIFO inside config.d",
-            "The Go runtime hangs on it for ever; runtime-rs refuses the configuration.",
+            "The Go runtime waits for it indefinitely; runtime-rs refuses the configuration.",
             "Remove it.",
         ),
         (
@@ -672,7 +735,7 @@ RULES.update(
             "error",
             "configuration",
             "The shim of a handler does not exist",
-            "No sandbox of that handler can start.",
+            "No sandbox of that handler can start, so its configuration is of no use as it stands.",
             "Reinstall Kata, or remove the handler.",
         ),
         (
@@ -719,6 +782,15 @@ RULES.update(
             "The host has more configuration than is looked at",
             "Some runtimes may be missing from this audit.",
             "Remove configuration that is not used.",
+        ),
+        (
+            "KAIO238",
+            "refused",
+            "error",
+            "configuration",
+            "Kata refuses this configuration",
+            "What was found in it does no harm in every release, but this one refuses the whole configuration for it: every new sandbox fails.",
+            "Correct what the other findings about this configuration name.",
         ),
     )
 )

@@ -38,12 +38,11 @@ DEFAULTS = {
     "enable_iothreads": False,
     "enable_guest_swap": False,
     "enable_annotations": [],
-    "valid_hypervisor_paths": [],
     "firmware": "",
 }
 
-# The values that a runtime keeps: what judging and planning look at, and whatever a drop-in sets. All others stay on the host.
-KEPT = frozenset(DEFAULTS) | {"block_device_aio", "image", "indep_iothreads", "initrd", "kernel", "machine_type", "rootless", "shared_fs"}
+# The values that judging, planning and the report look at: these of a runtime's, and whatever a drop-in sets. A shipped configuration has about 70.
+KEPT = frozenset(DEFAULTS) | {"block_device_aio", "indep_iothreads", "machine_type", "rootless", "seccompsandbox"}
 
 _BASE_NAME = re.compile(r"configuration.*\.toml$")
 

@@ -58,10 +58,7 @@ from ansible_collections.kataops.aio.plugins.plugin_utils._kata import releases
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    try:
-        import tomli as tomllib
-    except ImportError:  # said where a document is parsed
-        tomllib = None
+    import tomli as tomllib
 
 FATAL = frozenset(
     (
@@ -98,10 +95,8 @@ def parse(text, where):
     """A TOML text as a dictionary of the caller's own. One host's few texts are asked for again and again (by each runtime's rules), and parsed once.
 
     :arg where: the file it came from, for the message.
-    :raises AioError: when it is not TOML, or Python is older than 3.11 and has no tomli.
+    :raises AioError: when it is not TOML.
     """
-    if tomllib is None:
-        raise AioError("the Python library tomli is missing on the controller", where=where, remedy="pip install tomli, for the Python that runs Ansible")
     try:
         return copy.deepcopy(_parsed(text))
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:

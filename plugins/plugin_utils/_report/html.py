@@ -30,6 +30,7 @@ OUTCOME_WORDS = {
     "untouched": "Untouched",
     "would_change": "Would change",
     "degraded": "Fell back",
+    "partly_repaired": "Partly repaired",
     "repaired": "Repaired",
     "converged": "Nothing to do",
     "not_applicable": "No Kata",

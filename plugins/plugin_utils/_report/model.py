@@ -20,7 +20,7 @@ from ansible_collections.kataops.aio.plugins.plugin_utils._report.state import S
 
 SCHEMA_VERSION = 1
 
-OUTCOMES = ("failed", "rolled_back", "unreachable", "untouched", "would_change", "degraded", "repaired", "converged", "not_applicable")
+OUTCOMES = ("failed", "rolled_back", "unreachable", "untouched", "would_change", "degraded", "partly_repaired", "repaired", "converged", "not_applicable")
 POLICIES = ("broken", "degraded", "never")
 
 _RUN_KEYS = ("command", "check_mode", "limit", "waves", "budget", "started_at", "seconds")

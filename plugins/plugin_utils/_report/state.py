@@ -12,7 +12,6 @@ import math
 
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.plugin_utils._ansible.plain import plain
-from ansible_collections.kataops.aio.plugins.plugin_utils._kata.requests import block_request
 
 FACTS_SCHEMA_VERSION = 1
 
@@ -90,7 +89,7 @@ def _runtime(runtime, qemus, verdicts):
     qemu = qemus.get(values.get("path"))
     verdict = verdicts.get(runtime.get("id")) or "unknown"
     asked = values.get("block_device_aio")
-    effective, reason = _effective(runtime, qemu, verdict)
+    engine = runtime.get("engine") or {}
     engines = {engine: ((qemu.get("engines") or {}).get(engine) or {}).get("outcome") for engine in ENGINES} if qemu else None
     return {
         "id": runtime.get("id"),
@@ -100,7 +99,7 @@ def _runtime(runtime, qemus, verdicts):
         "release": runtime.get("release"),
         "hypervisor": runtime.get("hypervisor"),
         "verdict": verdict,
-        "engine": {"asked": asked, "effective": effective, "reason": reason, "source": sources.get("block_device_aio")},
+        "engine": {"asked": asked, "effective": engine.get("effective"), "reason": engine.get("reason"), "source": sources.get("block_device_aio")},
         "cache_set": values.get("block_device_cache_set"),
         "cache_direct": values.get("block_device_cache_direct"),
         "qemu": {
@@ -113,38 +112,6 @@ def _runtime(runtime, qemus, verdicts):
             "engines": engines,
         },
     }
-
-
-def _effective(runtime, qemu, verdict):
-    """The engine that a sandbox started now gets for its block devices: ``(engine, reason)``.
-
-    C(none) where QEMU refuses the disk or the sandbox, None where it is not known. It is what this QEMU answered on this host to what this
-    runtime and release send.
-    """
-    if runtime.get("hypervisor") not in (None, "qemu"):
-        return None, "the hypervisor is %s: QEMU's engines do not apply" % runtime.get("hypervisor")
-    values = runtime.get("values") or {}
-    if values.get("disable_block_device_use"):
-        return None, "disable_block_device_use is set: no block devices are used"
-    if qemu is None:
-        return None, "its QEMU was not examined"
-    if qemu.get("status") != "answered":
-        return ("none" if verdict == "broken" else None), qemu.get("reason")
-    request = block_request({"values": values, "release": runtime.get("release"), "runtime": runtime.get("runtime")})
-    engine = (qemu.get("engines") or {}).get(request["engine"])
-    if engine is None:
-        return "none", "%s is no engine" % request["engine"]
-    outcome = engine.get("outcome")
-    if outcome in ("not_compiled", "refused"):
-        return "none", engine.get("reason")
-    if outcome == "falls_back":
-        return "threads", engine.get("reason")
-    if outcome != "works":
-        return None, engine.get("reason") or "QEMU did not say"
-    if verdict == "broken":
-        # QEMU can, and yet this runtime fails: a missing cache key, a refused configuration, missing firmware. The findings tell which.
-        return "none", request["reason"] or "this QEMU could; the findings say what stands in its way"
-    return request["engine"], request["reason"] if request["ignored"] else None
 
 
 def _qemu(qemu):
@@ -217,7 +184,14 @@ def _plan(plan):
     if not plan:
         return None
     alternatives = [{"strategy": way.get("strategy"), "with": ", ".join(way.get("uses") or [])} for way in plan.get("alternatives") or []]
-    return {"needed": plan.get("needed"), "strategy": plan.get("strategy"), "reasons": plan.get("reasons") or [], "alternatives": alternatives}
+    return {
+        "needed": plan.get("needed"),
+        "strategy": plan.get("strategy"),
+        "reasons": plan.get("reasons") or [],
+        "alternatives": alternatives,
+        "remaining": [{key: item.get(key) for key in ("runtime", "handlers", "reason")} for item in plan.get("remaining") or []],
+        "prices": plan.get("prices") or [],
+    }
 
 
 def summary_of(state):

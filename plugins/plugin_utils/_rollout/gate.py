@@ -11,8 +11,9 @@ from ansible_collections.kataops.aio.plugins.module_utils._errors import AioErro
 
 Data = t.Dict[str, t.Any]
 
-#: Outcomes after which a rollout may go on; that a host may fall back (degraded) was the user's own wish.
-GOOD = ("repaired", "degraded", "converged", "would_change", "not_applicable")
+#: Outcomes after which a rollout may go on: that a host may fall back (degraded) was the user's own choice, and what only a person can repair on a host
+#: (partly_repaired) was broken before.
+GOOD = ("repaired", "partly_repaired", "degraded", "converged", "would_change", "not_applicable")
 
 
 def allowed_failures(budget: str, total: int) -> int:

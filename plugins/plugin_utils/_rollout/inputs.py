@@ -47,6 +47,11 @@ INPUTS: dict[str, Input] = {
     "kata_aio_artifacts_dir": Input("path", "Where built trees are kept on the controller.", "~/.cache/kataops-aio/artifacts"),
     "kata_aio_builder": Input("str", "The host that builds QEMU; by default the first host of that architecture that needs it."),
     "kata_aio_method": Input("str", "How Kata's configuration is changed.", "auto", ("auto", "drop_in", "base_file")),
+    "kata_aio_exclude": Input(
+        "list",
+        "Runtimes to leave alone: patterns (`kata-debug*`) over the names of their handlers, or over the paths of their configuration files.",
+        "[]",
+    ),
     "kata_aio_containerd_configs": Input("list", "Further containerd or CRI-O configuration files of unusual installations.", "[]"),
     "kata_aio_trusted_owners": Input(
         "list", "Users of the hosts, by name or number, whose files are trusted like root's: each can become root there (docs/security.md).", "[]"
@@ -151,6 +156,8 @@ def problems(variables: t.Mapping[str, t.Any]) -> list[str]:
             found.append("%s has %r; expected %s" % (name, wrong[0], ", ".join(wanted.choices)))
         elif name == "kata_aio_waves" and not (value and all(_is_count(v) for v in value)):
             found.append("%s is %r; expected whole numbers or percentages such as [1, 10%%, 100%%]" % (name, value))
+        elif name == "kata_aio_exclude" and not all(isinstance(v, str) and v for v in value):
+            found.append("%s is %r; expected names of handlers or paths of configuration files, or patterns of them such as kata-debug*" % (name, value))
     return found + _contradictions(variables)
 
 

@@ -86,6 +86,18 @@ def _summary_of_lost(lost: t.Sequence[str]) -> list[str]:
     return ["  %d could not be looked at, and get nothing: %s%s" % (len(lost), ", ".join(lost[:NAMED]), more)]
 
 
+def _summary_of_prices(plans: t.Mapping[str, Data]) -> list[str]:
+    """What the repairs cost, before they are made: one line for each price."""
+    hosts: dict[str, list[str]] = {}
+    for host, plan in plans.items():
+        for price in plan.get("prices") or ():
+            hosts.setdefault(price, []).append(host)
+    return [
+        "  the price on %s%s: %s" % (", ".join(names[:NAMED]), " and %d more" % (len(names) - NAMED) if len(names) > NAMED else "", price)
+        for price, names in hosts.items()
+    ]
+
+
 def _builds(plans: t.Mapping[str, Data], builders: t.Mapping[str, str | None]) -> list[Data]:
     """Every QEMU that has to be made for the fleet, or may have to be: those that a host's first way needs are planned, the others are made late.
 
@@ -111,6 +123,14 @@ def _summary(plans: t.Mapping[str, Data], repair: list[str], impossible: list[Da
         if build["planned"]:
             what = "QEMU is built" if build["kind"] == "rebuild" else "QEMU is taken out of Kata %s" % build["release"]
             lines.append("  %s once, on %s" % (what, build["builder"]))
+    lines += _summary_of_prices({host: plans[host] for host in repair})
+    partly = [host for host in repair if plans[host].get("remaining")]
+    for host in partly[:NAMED]:
+        for item in plans[host]["remaining"]:
+            who = "%s (%s)" % (item["runtime"], ", ".join(item["handlers"]) or "no handler")
+            lines.append("  %s: %s stays as it is: %s" % (host, who, item["reason"]))
+    if len(partly) > NAMED:
+        lines.append("  and %d more can be repaired only in part; the report has them all" % (len(partly) - NAMED))
     if repair:
         lines.append("  waves of %s" % ", ".join(str(size) for size in sizes))
     for host in impossible[:NAMED]:

@@ -15,7 +15,7 @@
   const SVG = "http://www.w3.org/2000/svg";
   const ENGINES = ["threads", "native", "io_uring"];
   const VERDICTS = ["broken", "degraded", "unknown", "ok", "not_applicable"];
-  const OUTCOMES = ["failed", "rolled_back", "unreachable", "untouched", "would_change", "degraded", "repaired", "converged", "not_applicable"];
+  const OUTCOMES = ["failed", "rolled_back", "unreachable", "untouched", "would_change", "degraded", "partly_repaired", "repaired", "converged", "not_applicable"];
   const FIRST_ROWS = 80, CHUNK = 200;
   const byName = new Intl.Collator("en", {numeric: true});
   const count = new Intl.NumberFormat("en");
@@ -240,6 +240,7 @@
     if (!host.steps.length && host.plan && (host.plan.needed || host.plan.reasons.length)) {
       const list = el("ul", {class: "steps"});
       for (const reason of host.plan.reasons) list.append(el("li", {}, reason));
+      for (const price of host.plan.prices) list.append(el("li", {}, "costs: " + price));
       for (const way of host.plan.alternatives) list.append(el("li", {class: "none"}, "else: " + way.with));
       parts.push(el("h3", {}, "Plan: " + (STRATEGIES[host.plan.strategy] || host.plan.strategy)), list);
     }

@@ -36,7 +36,16 @@ def engine(outcome="works", answered='{"return": {}}', **changes):
     return dict(base, **changes)
 
 
-def qemu(path=QEMU, native="works", io_uring="works", native_cause="aio_exhausted", io_uring_cause="io_uring_refused", io_uring_observed=None, **changes):
+def qemu(
+    path=QEMU,
+    native="works",
+    io_uring="works",
+    native_cause="aio_exhausted",
+    io_uring_cause="io_uring_refused",
+    io_uring_observed=None,
+    threads="works",
+    **changes,
+):
     """``native_cause`` and ``io_uring_cause`` are of ``refused`` and ``falls_back``."""
     words = {"not_compiled": NOT_COMPILED, "refused": AIO_EXHAUSTED, "falls_back": FELL_BACK}
     uring_words = {"not_compiled": NO_IO_URING, "refused": RING_REFUSED}
@@ -52,7 +61,7 @@ def qemu(path=QEMU, native="works", io_uring="works", native_cause="aio_exhauste
         "package": None,
         "version": "8.2.4",
         "engines": {
-            "threads": engine(),
+            "threads": engine(threads, {"refused": "Could not open '/x': Permission denied"}.get(threads, '{"return": {}}')),
             "native": engine(native, words.get(native, "")),
             "io_uring": engine(io_uring, uring_words.get(io_uring, ""), observed=io_uring_observed),
         },
@@ -99,19 +108,23 @@ def runtime(kind="go", release="3.7.0", handlers=("kata-qemu",), config=CONFIG, 
     return dict(base, **changes)
 
 
-def kernel(max_nr=1048576, nr=0, io_uring_ok=True, user_ok=True, disabled=0, errno="EPERM", io_setup_ok=True):
+def kernel(max_nr=1048576, nr=0, io_uring_ok=True, user_ok=True, disabled=0, errno="EPERM", io_setup_ok=True, release="6.1.0-18-amd64", boot=1048576):
+    """``boot``: what a sysctl file sets; None where none does."""
+
     def setup(ok):
         return {"ok": ok, "errno": None if ok else errno, "evidence": [{"asked": "io_uring_setup(2)", "answered": "ok" if ok else errno, "by": "syscall"}]}
 
     free = max_nr - nr
     return {
-        "release": "6.1.0-18-amd64",
+        "release": release,
+        "kvm": {"usable": True, "reason": None, "evidence": [{"asked": "open /dev/kvm", "answered": "success", "by": "syscall"}]},
         "aio": {
             "max_nr": max_nr,
             "nr": nr,
             "free": free,
             "contexts_free": free // 1024,
             "io_setup": {"ok": io_setup_ok, "errno": None if io_setup_ok else "EAGAIN", "evidence": []},
+            "boot": {"value": boot, "files": [] if boot is None else [{"path": "/etc/sysctl.d/99-aio.conf", "value": boot}], "reason": None},
             "reason": None,
         },
         "io_uring": {"disabled": disabled, "group": None, "setup_root": setup(io_uring_ok), "setup_user": setup(user_ok and io_uring_ok), "reason": None},
@@ -166,5 +179,6 @@ def policy(**changes):
         "artifact_sha256": None,
         "package": False,
         "method": "auto",
+        "exclude": [],
     }
     return dict(base, **changes)

@@ -8,7 +8,7 @@ QEMU's words are those that real builds gave; findings come from the real rules.
 
 from __future__ import annotations
 
-from ansible_collections.kataops.aio.plugins.plugin_utils._judge.assess import finding
+from ansible_collections.kataops.aio.plugins.plugin_utils._judge.assess import effective_engine, finding
 from ansible_collections.kataops.aio.plugins.plugin_utils._report.model import natural_key
 
 CONFIG = "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml"
@@ -38,6 +38,7 @@ def engine(name, outcome="works", reason=None):
         "compiled_by": "qmp",
         "usable": outcome == "works",
         "outcome": outcome,
+        "cause": {"not_compiled": "not_in_build", "falls_back": "io_uring_refused"}.get(outcome),
         "needs_direct": name == "native",
         "observed": observed,
         "reason": reason,
@@ -97,12 +98,14 @@ def runtime(path=STATIC, aio="native", *, release="3.7.0", handlers=("kata-qemu"
 
 def facts(host, runtimes=None, qemus=None, *, findings=(), verdict="ok", strategy="none", total=12, by_engine=None, fallbacks=0, max_nr=1048576):
     runtimes = [runtime()] if runtimes is None else runtimes
+    qemus = [qemu()] if qemus is None else qemus
+    runtimes = [dict(item, engine=effective_engine(item, {"qemus": qemus}, list(findings))) for item in runtimes]
     nr = (by_engine or {}).get("native", 0) * 1024
     return {
         "schema_version": 1,
         "host": {"name": host},
         "runtimes": runtimes,
-        "qemus": [qemu()] if qemus is None else qemus,
+        "qemus": qemus,
         "kernel": {
             "release": "6.1.0-18-amd64",
             "aio": {

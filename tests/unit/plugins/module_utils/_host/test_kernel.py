@@ -309,3 +309,29 @@ def test_a_huge_mountinfo_takes_bounded_time_and_memory():
     assert _storage.filesystem_of("/srv/x", mounts) == "btrfs"
     after = resource.getrusage(resource.RUSAGE_SELF)
     assert after.ru_utime - before.ru_utime < 10 and sys.getsizeof(mounts) < 64 << 20
+
+
+def test_kvm_is_what_opening_it_says_here():
+    """The machine may or may not have it; what is said is what the kernel says."""
+    told = _kernel.observe_kernel()["kvm"]
+    try:
+        with open("/dev/kvm", "r+b", buffering=0):
+            opened = True
+    except OSError:
+        opened = False
+    assert (told["usable"] is True) is opened
+    assert told["evidence"][0]["asked"] == "open /dev/kvm"
+    if opened:
+        assert told["evidence"][1] == {"asked": "KVM_GET_API_VERSION", "answered": "12", "by": "syscall"}
+
+
+@pytest.mark.parametrize("kind", ["missing", "device", "file", "folder"])
+def test_what_is_not_kvm_is_not_usable(tmp_path, monkeypatch, kind):
+    """/dev/null opens, and does not answer as KVM does."""
+    place = {"missing": tmp_path / "kvm", "device": Path("/dev/null"), "file": tmp_path / "f", "folder": tmp_path}[kind]
+    if kind == "file":
+        place.write_text("")
+    monkeypatch.setattr(_kernel, "_KVM", str(place))
+    told = _kernel._kvm()
+    assert told["usable"] is False
+    assert str(place) in told["reason"]

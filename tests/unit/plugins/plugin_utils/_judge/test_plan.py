@@ -90,10 +90,80 @@ def test_rs_3_28_falls_back_only_where_that_is_allowed():
     assert (made["strategy"], made["engine"]) == ("fallback", "io_uring")
 
 
-def test_a_mistake_that_needs_a_person_stops_the_whole_host():
+def test_a_mistake_that_needs_a_person_is_named_and_nothing_is_done():
     made = plan(o.runtime(values={"enable_guest_swap": True, **CACHE_OFF}), o.observations())
-    assert (made["strategy"], made["settings"]) == ("impossible", [])
+    assert (made["needed"], made["strategy"], made["settings"]) == (True, "impossible", [])
     assert "KAIO111" in " ".join(made["reasons"])
+    assert [item["runtime"] for item in made["remaining"]] == [o.CONFIG]
+
+
+STALE = "/opt/kata/share/defaults/kata-containers/custom-runtimes/debug/configuration-qemu.toml"
+
+
+def a_runtime_that_only_a_person_can_repair(code="base_missing", hypervisor="qemu"):
+    problems = [{"code": code, "where": STALE, "detail": "seen"}]
+    return o.runtime(config=STALE, handlers=("kata-debug",), hypervisor=hypervisor, refused=True, values={"path": None}, problems=problems)
+
+
+@pytest.mark.parametrize("code", ["base_missing", "shim_missing", "drop_in_toml_invalid", "several_hypervisors"])
+@pytest.mark.parametrize("hypervisor", ["qemu", "clh", None])
+def test_one_bad_handler_does_not_keep_the_others_from_being_repaired(code, hypervisor):
+    stale, good = a_runtime_that_only_a_person_can_repair(code, hypervisor), o.runtime(values=CACHE_OFF)
+    runtimes, observations, policy = [stale, good], o.observations(), o.policy()
+    made = make_plan(observations, runtimes, assess(observations, runtimes, policy), policy)
+    assert (made["needed"], made["strategy"]) == (True, "configuration")
+    assert [setting["runtimes"] for setting in made["settings"]] == [[o.CONFIG]]
+    assert [(item["runtime"], item["handlers"]) for item in made["remaining"]] == [(STALE, ["kata-debug"])]
+    assert [way["remaining"] for way in made["alternatives"]] == [made["remaining"]] * len(made["alternatives"])
+    assert any(reason.startswith("%s (kata-debug) stays as it is: " % STALE) for reason in made["reasons"])
+
+
+def test_a_runtime_that_no_strategy_is_left_for_does_not_keep_the_others_from_being_repaired():
+    old = o.runtime("rs", "3.28.0", config=STALE, handlers=("kata-rs",))
+    runtimes, observations, policy = [old, o.runtime(values=CACHE_OFF)], o.observations(), o.policy()
+    made = make_plan(observations, runtimes, assess(observations, runtimes, policy), policy)
+    assert (made["strategy"], [item["runtime"] for item in made["remaining"]]) == ("configuration", [STALE])
+    assert "cannot use native" in made["remaining"][0]["reason"]
+
+
+def test_a_runtime_that_is_left_out_is_not_planned_for():
+    made = plan(o.runtime(values=CACHE_OFF), o.observations(), exclude=["kata-*"])
+    assert (made["needed"], made["strategy"], made["settings"], made["remaining"]) == (False, "none", [], [])
+
+
+@pytest.mark.parametrize(("boot", "limits"), [(None, {"aio_max_nr": 1048576}), (65536, {"aio_max_nr": 1048576}), (1048576, None)])
+def test_a_limit_that_the_next_boot_would_lose_is_kept(boot, limits):
+    made = plan(o.runtime(), o.observations(kernel=o.kernel(1048576, boot=boot)))
+    assert (made["needed"], made["limits"], made["settings"]) == (limits is not None, limits, [])
+
+
+def test_what_a_repair_costs_stands_in_the_plan():
+    made = plan(o.runtime(values=CACHE_OFF), o.observations())
+    assert [price for price in made["prices"] if "KAIO110" in price and "File-backed" in price]
+    assert plan(o.runtime(values={"block_device_cache_direct": False}), o.observations())["prices"] == []  # it is lost already
+    assert plan(o.runtime("rs", "4.1.0", values=CACHE_OFF), o.observations())["prices"] == []
+
+
+def test_the_plan_has_the_options_of_its_proof():
+    made = plan(o.runtime(values=dict(CACHE_OFF, seccompsandbox="on,obsolete=deny", block_device_driver="nvdimm")), o.observations([BROKEN, DEBIAN]))
+    assert made["runtimes"][0]["proof"] == {
+        "binary": DEBIAN["path"],
+        "runtime": "go",
+        "release": "3.7.0",
+        "engine": "native",
+        "cache_set": True,
+        "cache_direct": True,
+        "block_device_driver": "virtio-scsi",
+        "machine_type": None,
+        "seccompsandbox": "on,obsolete=deny",
+    }
+    assert plan(o.runtime(), o.observations([BROKEN]))["runtimes"][0]["proof"]["binary"] == ""  # it is staged first
+
+
+def test_io_uring_that_qemu_is_refused_is_not_what_a_plan_leads_to():
+    """Its own filter (seccompsandbox) or limit counts, whatever the call answered to us."""
+    runtime = o.runtime(values=dict(CACHE_OFF, block_device_aio="io_uring"))
+    assert plan(runtime, o.observations([o.qemu(io_uring="refused")]))["engine"] == "native"
 
 
 def test_storage_without_direct_is_no_case_for_native():
@@ -181,7 +251,8 @@ def test_what_failed_for_one_runtime_is_not_tried_again_and_the_other_keeps_its_
     left = [way for way in ways if "reuse of %s" % DEBIAN["path"] not in way["uses"]]
     assert left[0]["uses"] == ["configuration with %s" % DEBIAN["path"], "rebuild"]
     left = [way for way in left if "rebuild" not in way["uses"]]
-    assert left == []
+    assert [(way["uses"], [item["runtime"] for item in way["remaining"]]) for way in left] == [(["configuration with %s" % DEBIAN["path"]], [RS])]
+    assert [bool(way["remaining"]) for way in ways] == sorted(bool(way["remaining"]) for way in ways)
 
 
 def test_a_host_that_fell_back_goes_on_trying_for_the_engine_that_was_wanted():

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kataops.aio.plugins.module_utils._kata.collect import collect
+from ansible_collections.kataops.aio.plugins.plugin_utils._judge.assess import assess
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata.discover import discover, missing_documents
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata.documents import unpack
 from ansible_collections.kataops.aio.tests.fixtures.layouts import layouts
+from ansible_collections.kataops.aio.tests.unit.plugins.plugin_utils import observed as o
 
 SHARE = "/opt/kata/share/defaults/kata-containers"
 
@@ -53,6 +55,28 @@ def test_layout(name, tmp_path):
     assert [runtime["id"] for runtime in runtimes] == [wanted["id"] for wanted in layout["expect"]]
     for runtime, wanted in zip(runtimes, layout["expect"]):
         assert_contains(runtime, wanted, wanted["id"])
+
+
+@pytest.mark.parametrize("harm", ["none", "folder", "toml", "misnamed"])
+@pytest.mark.parametrize("name", layouts.names())
+def test_whatever_kata_refuses_is_an_error_and_broken(name, harm, tmp_path):
+    """Every layout as it is, and with something in each runtime's way that Kata refuses: discovery's word never gets lost on the way to the verdict."""
+    root = Path(layouts.build(layouts.load(name), tmp_path))
+    for runtime in discover(observe(root)):
+        base = root / (runtime["config"]["real_path"] or "/none").lstrip("/")
+        if harm == "folder" and base.is_file():
+            (base.parent / "config.d" / "old").mkdir(parents=True, exist_ok=True)
+        elif harm == "toml" and base.is_file():
+            base.write_text("[hypervisor.qemu\n")
+        elif harm == "misnamed" and base.is_file():
+            base.write_text(base.read_text().replace("[hypervisor.qemu]", "[hypervisor.QEMU]").replace("[hypervisor.clh]", "[hypervisor.foo]"))
+    runtimes = discover(observe(root))
+    judged = assess(o.observations(), runtimes, o.policy())
+    for runtime in runtimes:
+        own = [found for found in judged["findings"] if found["runtime"] == runtime["id"] and found["severity"] == "error"]
+        if runtime["refused"] or runtime["hypervisor"] in ("QEMU", "foo"):
+            assert own, runtime["problems"]
+            assert judged["verdicts"][runtime["id"]] == "broken"
 
 
 def test_first_round_trip_is_enough_for_what_installers_write(tmp_path):

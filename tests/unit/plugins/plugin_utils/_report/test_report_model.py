@@ -12,6 +12,7 @@ import re
 import pytest
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.plugin_utils._ansible.plain import plain
+from ansible_collections.kataops.aio.plugins.plugin_utils._judge.assess import finding
 from ansible_collections.kataops.aio.plugins.plugin_utils._report.model import engine_text, is_failing, natural_key, report_model
 from ansible_collections.kataops.aio.tests.unit.plugins.plugin_utils import report_fleet as fleet
 from hypothesis import given
@@ -149,7 +150,7 @@ def test_effective_engine_follows_the_runtime(change, effective):
 
 
 def test_native_without_direct_fails_although_qemu_has_it():
-    facts = fleet.facts("h1", [fleet.runtime(direct=False)], verdict="broken")
+    facts = fleet.facts("h1", [fleet.runtime(direct=False)], findings=[finding("native_without_direct", fleet.CONFIG)], verdict="broken")
     engine = one(facts)["before"]["runtimes"][0]["engine"]
     assert engine["effective"] == "none"
     assert "block_device_cache_direct" in engine["reason"]
@@ -157,7 +158,7 @@ def test_native_without_direct_fails_although_qemu_has_it():
 
 def test_qemu_that_does_not_answer():
     silent = dict(fleet.qemu(), status="timed_out", reason="it gave no answer within 10 s", engines={})
-    runtime = one(fleet.facts("h1", qemus=[silent], verdict="broken"))["before"]["runtimes"][0]
+    runtime = one(fleet.facts("h1", qemus=[silent], findings=[finding("qemu_timed_out", fleet.CONFIG)], verdict="broken"))["before"]["runtimes"][0]
     assert runtime["engine"] == {"asked": "native", "effective": "none", "reason": "it gave no answer within 10 s", "source": fleet.CONFIG}
 
 

@@ -35,6 +35,10 @@ def test_a_fall_back_was_the_users_own_wish_and_is_no_loss():
     assert verdict(HOSTS, HOSTS, {"h1": {"outcome": "degraded"}}, "0")["passed"]
 
 
+def test_what_was_broken_before_and_stays_so_does_not_stop_the_rollout():
+    assert verdict(HOSTS, HOSTS, {"h1": {"outcome": "partly_repaired"}}, "0")["passed"]
+
+
 def test_a_host_that_was_taken_back_counts():
     made = verdict(HOSTS, HOSTS, {"h1": OK, "h2": BACK}, "0")
     assert not made["passed"]

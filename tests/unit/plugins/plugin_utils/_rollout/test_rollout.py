@@ -15,9 +15,18 @@ def build(kind="rebuild", architecture="x86_64"):
     return {"source": "build", "kind": kind, "build": "%s-%s" % (kind, architecture), "release": release}
 
 
-def plan(strategy, needed=True, qemu=None, alternatives=()):
+def plan(strategy, needed=True, qemu=None, alternatives=(), remaining=(), prices=()):
     qemu = qemu or (build() if strategy == "rebuild" else None)
-    return {"strategy": strategy, "needed": needed, "reasons": ["why"], "qemu": qemu, "alternatives": list(alternatives)}
+    made = {"strategy": strategy, "needed": needed, "reasons": ["why"], "qemu": qemu, "alternatives": list(alternatives)}
+    return dict(made, remaining=list(remaining), prices=list(prices))
+
+
+def test_what_a_repair_costs_and_what_stays_is_told_before_anything_is_done():
+    stale = {"runtime": "/x.toml", "handlers": ["kata-debug"], "reason": "its file is gone"}
+    made = rollout({"a": plan("configuration", prices=["volumes"], remaining=[stale]), "b": plan("configuration", prices=["volumes"])}, ["1"], {})
+    assert "  the price on a, b: volumes" in made["summary"]
+    assert "  a: /x.toml (kata-debug) stays as it is: its file is gone" in made["summary"]
+    assert made["repair"] == ["a", "b"]
 
 
 def ansible_sizes(waves, total):
