@@ -185,7 +185,7 @@ def pytest_step(name, venv, folders, **more):
 
 
 def unit_steps(found):
-    folders = [name for name in ("tests/unit", "tests/contract") if any((CHECKOUT / name).rglob("test_*.py"))]
+    folders = [name for name in ("tests/unit", "tests/contract", "tests/playbooks") if any((CHECKOUT / name).rglob("test_*.py"))]
     steps = [pytest_step("unit/core-" + core(VENV), VENV, folders)]
     steps.append(pytest_step("unit/core-newest", NEWEST, folders, needs=no_newest, environment={"KATAOPS_FEW_EXAMPLES": "1"}))
     on_nodes = [f"{name}/" for name in ("tests/unit/plugins/module_utils", "tests/unit/plugins/modules") if any((CHECKOUT / name).rglob("test_*.py"))]

@@ -39,7 +39,7 @@ _COMMAND_LIMIT = 600
 def run(command, limit=_COMMAND_LIMIT, env=None):
     """Standard output of a command; AioError with its last words when it fails, is missing or takes longer than ``limit`` seconds."""
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # pylint: disable=ansible-bad-function  # no AnsibleModule here, so no run_command
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -134,7 +134,8 @@ def distribution_source(work, name, version):
         raise AioError("no source package %s%s" % (name, " of version " + version if version else ""), where="the builder's apt sources")
     best = records[0]
     for record in records[1:]:
-        if subprocess.call(["dpkg", "--compare-versions", record[0], "gt", best[0]]) == 0:
+        compare = ["dpkg", "--compare-versions", record[0], "gt", best[0]]
+        if subprocess.call(compare) == 0:  # pylint: disable=ansible-bad-function  # no AnsibleModule here, so no run_command
             best = record
     return {"kind": "distribution", "name": name, "version": best[0], "sha256": best[1]}
 
@@ -159,7 +160,9 @@ def toolchain(packages):
     if shutil.which("rpm"):
         versions = {}
         for name in packages:
-            found = subprocess.run(["rpm", "-q", "--qf", "%{EVR}", name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+            found = subprocess.run(  # pylint: disable=ansible-bad-function  # no AnsibleModule here, so no run_command
+                ["rpm", "-q", "--qf", "%{EVR}", name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+            )
             versions[name] = found.stdout.decode() if found.returncode == 0 else None
         return versions
     raise AioError("neither apt nor rpm on the builder", where="the builder", expected="Debian, Ubuntu, Fedora or Enterprise Linux")
@@ -250,7 +253,7 @@ class Build:
                 with open(self.path(name), "w", encoding="utf-8") as handle:
                     handle.write(content)
             supervise = 'timeout --kill-after 10 "$1" bash "$2/build.sh" >"$2/log" 2>&1; echo $? >"$2/rc.new"; mv "$2/rc.new" "$2/rc"'
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # no AnsibleModule here, so no run_command
                 ["bash", "-c", supervise, "build", str(time_limit), self.folder],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

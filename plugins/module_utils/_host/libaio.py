@@ -181,7 +181,7 @@ def run(argv):
     """(exit code or None where the command is missing or hangs, standard output) of a command in the C locale."""
     environment = dict(os.environ, LC_ALL="C", LANGUAGE="C", PATH=os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/bin:/bin")
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # pylint: disable=ansible-bad-function  # no AnsibleModule here, so no run_command
             argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=COMMAND_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired):

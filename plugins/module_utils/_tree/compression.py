@@ -26,24 +26,19 @@ def compression(path):
     return None
 
 
-@contextlib.contextmanager
 def open_stream(path):
-    """A readable binary stream of a compressed file's contents.
+    """A context manager with a readable binary stream of a compressed file's contents.
 
     :raises AioError: another form, or zstd where neither Python (3.14) nor a ``zstd`` command can read it.
     """
     kind = compression(path)
     if kind == "xz":
-        with lzma.open(path, "rb") as stream:
-            yield stream
-    elif kind == "gzip":
-        with gzip.open(path, "rb") as stream:
-            yield stream
-    elif kind == "zstd":
-        with _zstd(path) as stream:  # pylint: disable=contextmanager-generator-missing-cleanup  # _zstd itself is a context manager that cleans up
-            yield stream
-    else:
-        raise AioError("not an archive in xz, gzip or zstd form", where=path, expected="a .tar.xz, .tar.gz or .tar.zst")
+        return lzma.open(path, "rb")
+    if kind == "gzip":
+        return gzip.open(path, "rb")
+    if kind == "zstd":
+        return _zstd(path)
+    raise AioError("not an archive in xz, gzip or zstd form", where=path, expected="a .tar.xz, .tar.gz or .tar.zst")
 
 
 @contextlib.contextmanager
@@ -62,7 +57,9 @@ def _zstd(path):
     command = shutil.which("zstd")
     if not command:
         raise AioError("this machine cannot read zstd", where=path, expected="the command zstd, or Python 3.14", remedy="install the package zstd")
-    process = subprocess.Popen([command, "-dcq", "--", path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # no AnsibleModule here, so no run_command
+        [command, "-dcq", "--", path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     finished = False
     try:
         yield process.stdout

@@ -58,7 +58,10 @@ from ansible_collections.kataops.aio.plugins.plugin_utils._kata import releases
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    try:
+        import tomli as tomllib
+    except ImportError:  # said where a document is parsed
+        tomllib = None
 
 FATAL = frozenset(
     (
@@ -95,8 +98,10 @@ def parse(text, where):
     """A TOML text as a dictionary of the caller's own. One host's few texts are asked for again and again (by each runtime's rules), and parsed once.
 
     :arg where: the file it came from, for the message.
-    :raises AioError: when it is not TOML.
+    :raises AioError: when it is not TOML, or Python is older than 3.11 and has no tomli.
     """
+    if tomllib is None:
+        raise AioError("the Python library tomli is missing on the controller", where=where, remedy="pip install tomli, for the Python that runs Ansible")
     try:
         return copy.deepcopy(_parsed(text))
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:

@@ -14,7 +14,7 @@ import sys
 
 import pytest
 
-TOP = pathlib.Path(__file__).resolve().parents[4]
+TOP = pathlib.Path(__file__).resolve().parents[2]
 HOSTS = 12
 
 
