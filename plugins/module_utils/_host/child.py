@@ -142,12 +142,17 @@ class Child:
         """
         while self._open:
             left = self.deadline - time.monotonic()
-            if left <= 0 or self._total > self._limit:
+            if left <= 0 or self.flooded:
                 return None
             for fd, _event in self._poll.poll(left * 1000 + 1):
                 self._total += len(self._take(fd))
         self.returncode = self._guard.wait(self.pid, self.deadline)
         return self.returncode
+
+    @property
+    def flooded(self):
+        """Whether it printed beyond its limit."""
+        return self._total > self._limit
 
     def leave(self):
         """Let a child that was told to quit go, once it has closed its stdout (and with it all files); True unless the deadline passed first.

@@ -48,6 +48,17 @@ _SCM_CREDENTIALS = getattr(socket, "SCM_CREDENTIALS", 2)
 _leaving: list[int] = []
 
 
+class GuardLost(AioError):
+    """The guard was killed, and all that it had started with it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the process that guards probed programs was killed, and they with it",
+            "kataops.aio",
+            remedy="see the kernel's log for an out-of-memory kill, then run again",
+        )
+
+
 class Guard:
     """Use as a context manager around everything that starts a program. Costs one fork.
 
@@ -57,6 +68,8 @@ class Guard:
     def __init__(self, confine: bool = True) -> None:
         self._confine = confine
         self._pid = 0
+        self._lost = False
+        self._others: set[int] = set()
         self._socket: socket.socket | None = None
         self._ended: dict[int, int] = {}
         self._numbers: dict[int, int] = {}  # the guard's number of a process by ours
@@ -66,8 +79,14 @@ class Guard:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, _SO_PASSCRED, 1)
         libc = ctypes.CDLL(None, use_errno=True)
+        self._libc = libc
         before = _own_process_namespace() if os.geteuid() == 0 else None
         apart = before is not None and libc.unshare(_CLONE_NEWPID) == 0
+        self._apart = apart
+        if not apart:
+            # Should the guard itself be killed, what it started becomes ours.
+            libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            self._others = _descendants(os.getpid())
         try:
             self._pid = os.fork()
             if self._pid == 0:
@@ -88,15 +107,22 @@ class Guard:
     def __exit__(self, *unused: t.Any) -> None:
         # Its end kills what is left, and is not waited for before this process ends.
         self._socket.close()
-        self._socket = None
         _leaving.append(self._pid)
+        if not self._apart:
+            if self._lost:
+                end_descendants(_SWEEP_SECONDS, self._others)
+            self._libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        self._lost = False
 
     def start(self, argv: t.Sequence[str], descriptors: t.Sequence[int], environment: dict[str, str] | None = None) -> int:
         """Start a program in a session of its own and return its process id.
 
         :arg descriptors: its stdin, stdout and stderr, then those that it inherits under their numbers.
-        :raises OSError: where the kernel does not run it.
+        :raises OSError: where the kernel does not run it. :raises GuardLost: where the guard was killed; the next start has another one.
         """
+        if self._lost:
+            self.__exit__()
+            self.__enter__()
         request = {"do": "start", "argv": list(argv), "environment": environment or {}, "inherit": list(descriptors[3:])}
         reply = self._ask(request, descriptors)
         if "errno" in reply:
@@ -113,16 +139,23 @@ class Guard:
             left = deadline - time.monotonic()
             if not self._readable(max(left, 0)):
                 return None
-            self._take()
+            try:
+                self._take()
+            except GuardLost:
+                return -signal.SIGKILL
         return self._ended[number]
 
     def end(self, pid: int) -> int:
-        """Kill what is left of a program's group, reap it, and return its exit status."""
-        return self._ask({"do": "end", "pid": self._numbers.pop(pid)})["status"]
+        """Kill what is left of a program's group, reap it, and return its exit status. Never raises."""
+        try:
+            return self._ask({"do": "end", "pid": self._numbers.pop(pid)})["status"]
+        except GuardLost:
+            return -signal.SIGKILL
 
     def leave(self, pid: int) -> None:
         """Let a program that was told to quit go: it is killed with the rest where it has not ended 2 s after the guard was told to end."""
-        self._send({"do": "leave", "pid": self._numbers.pop(pid)})
+        with contextlib.suppress(GuardLost):
+            self._send({"do": "leave", "pid": self._numbers.pop(pid)})
 
     def _readable(self, seconds: float) -> bool:
         poll = select.poll()
@@ -137,7 +170,8 @@ class Guard:
         try:
             self._socket.sendmsg([data], rights)
         except (BrokenPipeError, ConnectionResetError):
-            raise _guard_lost() from None
+            self._lost = True
+            raise GuardLost from None
 
     def _ask(self, message: dict[str, t.Any], descriptors: t.Sequence[int] = ()) -> dict[str, t.Any]:
         self._send(message, descriptors)
@@ -153,7 +187,8 @@ class Guard:
         except ConnectionResetError:
             data, ancillary = b"", []
         if not data:
-            raise _guard_lost()
+            self._lost = True
+            raise GuardLost
         message = json.loads(data.decode("ascii"))
         if "ended" in message:
             self._ended[message["ended"]] = message["status"]
@@ -163,14 +198,6 @@ class Guard:
                 # The kernel turns the process number that was sent into ours.
                 message["sender"] = _CREDENTIALS.unpack(words[: _CREDENTIALS.size])[0]
         return message
-
-
-def _guard_lost() -> AioError:
-    return AioError(
-        "the process that guards probed programs was killed, so all of them were ended too",
-        "kataops.aio",
-        remedy="see the kernel's log for an out-of-memory kill, then run again",
-    )
 
 
 def _own_process_namespace() -> int | None:
@@ -316,21 +343,25 @@ class _Keeper:
             end_descendants(_SWEEP_SECONDS)
 
 
-def end_descendants(seconds: float) -> bool:
-    """Kill and reap every descendant of this process, which is a subreaper; whether none is left.
+def end_descendants(seconds: float, keep: t.Iterable[int] = ()) -> bool:
+    """Kill and reap every descendant of this process, which is a subreaper, but those to keep; whether none is left.
 
     All are stopped before any is killed, so that none can start another meanwhile.
     """
     deadline = time.monotonic() + seconds
+    keep = set(keep)
     while True:
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
+        if not keep:
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                return True
+        elif not _descendants(os.getpid()) - keep:
             return True
         stopped: set[int] = set()
         while time.monotonic() < deadline:
-            found = _descendants(os.getpid()) - stopped
+            found = _descendants(os.getpid()) - stopped - keep
             if not found:
                 break
             _signal(found, signal.SIGSTOP)

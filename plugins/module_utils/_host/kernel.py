@@ -18,6 +18,7 @@ import os
 import platform
 from collections import namedtuple
 
+from ansible_collections.kataops.aio.plugins.module_utils._host.files import read_head
 from ansible_collections.kataops.aio.plugins.module_utils._host.in_child import in_child
 from ansible_collections.kataops.aio.plugins.module_utils._host.storage import observe_storage
 from ansible_collections.kataops.aio.plugins.module_utils._host.sysctl import boot_settings
@@ -124,8 +125,7 @@ Number = namedtuple("Number", ("value", "reason", "evidence"))
 def read_number(path):
     """The :class:`Number` in a sysctl file: an integer, or None with a reason. Never raises."""
     try:
-        with open(path, "rb") as stream:
-            raw = stream.read(256)
+        raw = read_head(path, 256)
     except OSError as error:
         return Number(None, "%s: %s." % (path, error.strerror), [])
     number = parse_number(raw)

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import glob
 import os
-import subprocess
 
+from ansible_collections.kataops.aio.plugins.module_utils._host import command, files
 from ansible_collections.kataops.aio.plugins.module_utils._host import packages as _dpkg
 
 SONAMES = ("libaio.so.1", "libaio.so.1t64")
@@ -106,8 +106,7 @@ def _first(paths, machines=None):
 def _machine(path):
     """What an ELF file is made for, as bytes to compare; None for what is no ELF or can't be read."""
     try:
-        with open(path, "rb") as stream:
-            head = stream.read(20)
+        head = files.read_head(path, 20)
     except OSError:
         return None
     if len(head) < 20 or head[:4] != b"\x7fELF":
@@ -179,11 +178,5 @@ def parse_rpm_owner(text):
 
 def run(argv):
     """(exit code or None where the command is missing or hangs, standard output) of a command in the C locale."""
-    environment = dict(os.environ, LC_ALL="C", LANGUAGE="C", PATH=os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/bin:/bin")
-    try:
-        done = subprocess.run(  # pylint: disable=ansible-bad-function  # no AnsibleModule here, so no run_command
-            argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=COMMAND_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None, ""
-    return done.returncode, done.stdout.decode("utf-8", "replace")
+    done = command.run(argv, COMMAND_SECONDS, 8 * 1024 * 1024)
+    return done.status, done.text

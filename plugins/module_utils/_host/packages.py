@@ -9,8 +9,11 @@ import fnmatch
 import os
 import re
 
+from ansible_collections.kataops.aio.plugins.module_utils._host.files import read_head
+
 STATUS = "var/lib/dpkg/status"
 _LISTS = "var/lib/dpkg/info"
+_MOST_BYTES = 256 << 20  # dpkg's status of a large host has 5 MB
 
 
 def spellings(path):
@@ -40,8 +43,7 @@ def owners(paths, pattern, root="/"):
         if not fnmatch.fnmatchcase(name.split(":")[0], pattern):
             continue
         try:
-            with open(os.path.join(folder, name + ".list"), "rb") as stream:
-                owned = wanted.keys() & set(stream.read().split(b"\n"))
+            owned = wanted.keys() & set(read_head(os.path.join(folder, name + ".list"), _MOST_BYTES).split(b"\n"))
         except OSError:
             continue
         for spelling in owned:
@@ -53,8 +55,7 @@ def owners(paths, pattern, root="/"):
 def versions(packages, root="/"):
     """``{package: version}`` of installed packages, None where dpkg has none; an architecture may stand behind a name's colon."""
     try:
-        with open(os.path.join(root, STATUS), "rb") as stream:
-            status = b"\n" + stream.read()
+        status = b"\n" + read_head(os.path.join(root, STATUS), _MOST_BYTES)
     except OSError:
         status = b""
     return {package: _version(status, *(package.split(":") + [None])[:2]) for package in packages}

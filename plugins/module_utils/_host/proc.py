@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import os
+from ansible_collections.kataops.aio.plugins.module_utils._host.files import read_head
 
 _MOST_BYTES = 8 << 20  # of one /proc file; QEMU's maps have some 50 KB
 
@@ -16,23 +16,8 @@ def read_file(path, problems=None):
     :arg problems: a list that gets one sentence about what went wrong.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return read_head(path, _MOST_BYTES)
     except OSError as error:
         if problems is not None:
             problems.append("%s: %s." % (path.rpartition("/")[2], error.strerror))
         return None
-    try:
-        chunks, size = [], 0
-        while size < _MOST_BYTES:
-            chunk = os.read(descriptor, 16384)
-            if not chunk:
-                break
-            chunks.append(chunk)
-            size += len(chunk)
-        return b"".join(chunks)
-    except OSError as error:
-        if problems is not None:
-            problems.append("%s: %s." % (path.rpartition("/")[2], error.strerror))
-        return None
-    finally:
-        os.close(descriptor)

@@ -14,6 +14,7 @@ import mmap
 import os
 import stat
 
+from ansible_collections.kataops.aio.plugins.module_utils._host.files import read_head
 from ansible_collections.kataops.aio.plugins.module_utils._host.in_child import in_child
 
 _BLOCKS = (4096, 65536)  # a device with larger blocks than the first refuses the first
@@ -52,8 +53,7 @@ def _probe(path):
         return entry
     entry["probed"] = folder
     try:
-        with open("/proc/self/mountinfo", "rb") as stream:
-            entry["filesystem"] = filesystem_of(os.path.realpath(folder), parse_mountinfo(stream.read(_MOST_MOUNTINFO)))
+        entry["filesystem"] = filesystem_of(os.path.realpath(folder), parse_mountinfo(read_head("/proc/self/mountinfo", _MOST_MOUNTINFO)))
     except OSError as error:
         entry["reason"] = "/proc/self/mountinfo: %s." % error.strerror
     if os.statvfs(folder).f_flag & os.ST_RDONLY:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import os
 
+from ansible_collections.kataops.aio.plugins.module_utils._host.files import read_head
+
 FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
 LAST_FILE = "/etc/sysctl.conf"
 _MOST_BYTES = 1 << 20
@@ -28,8 +30,7 @@ def boot_settings(key, root=""):
     files, problems = [], []
     for path in _files(root):
         try:
-            with open(root + path, "rb") as stream:
-                raw = stream.read(_MOST_BYTES)
+            raw = read_head(root + path, _MOST_BYTES)
         except OSError as error:
             problems.append("%s: %s" % (path, error.strerror))
             continue

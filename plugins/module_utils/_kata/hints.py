@@ -89,11 +89,13 @@ def qemu_paths(text):
             header = match.group(1).lower()
             if header.count(".") > 1:
                 header = "hypervisor"  # a table below [hypervisor.qemu] has paths of other things
+        named = None
         for match in _PATH_KEY.finditer(line):
             value = match.group(2) if match.group(1) is None else match.group(1)
-            where = header + " " + line.lower()
+            if named is None:  # once for each line, whatever it has of matches
+                named = "qemu" in header or "qemu" in line.lower()
             # A table named after QEMU, or no table to be seen at all; a name that says QEMU is believed anywhere.
-            if value.startswith("/") and ("qemu" in where or "hypervisor" not in header) and len(found) < MAX_HINTS:
+            if value.startswith("/") and (named or "hypervisor" not in header) and len(found) < MAX_HINTS:
                 found[value] = None
     return list(found)
 

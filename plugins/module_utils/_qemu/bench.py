@@ -191,7 +191,7 @@ class _Bench:
             _status, what, _stderr, _stdout = why_ended(exc, self.child, self.session, timeout, self.script)
             raise AioError("it did not come to the end of the measurement: %s" % what, where=self.binary) from None
         except OutputTooLong as exc:
-            raise AioError("it %s" % exc.what, where=self.binary, expected="a QEMU") from None
+            raise AioError(exc.what, where=self.binary, expected="a QEMU") from None
         except OSError as exc:
             raise AioError("the kernel does not run it: %s" % exc.strerror, where=self.binary) from None
         finally:

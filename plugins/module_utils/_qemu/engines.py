@@ -18,6 +18,9 @@ ENGINES = ("threads", "native", "io_uring")
 # How many events QEMU asks the kernel for per AioContext (MAX_EVENTS in QEMU's block/linux-aio.c).
 AIO_EVENTS_PER_CONTEXT = 1024
 
+# Of an error's description so much is looked at; QEMU's longest has some 200 characters.
+MAX_WORDS = 4096
+
 Trace = namedtuple("Trace", ("aio_contexts", "io_uring_rings", "threads", "written"))
 Trace.__doc__ = """What the kernel shows of one or more processes at one moment.
 
@@ -48,7 +51,7 @@ _RING_LINK = "anon_inode:[io_uring]"
 _ANSWERS = (
     (
         None,
-        r"aio=\S+ was specified, but is not supported in this build",
+        r"aio=\S{1,32} was specified, but is not supported in this build",
         "not_compiled",
         "not_in_build",
         False,
@@ -112,7 +115,7 @@ _ANSWERS = (
     (None, r"filesystem does not support O_DIRECT", "refused", "no_o_direct", None, None, "the storage does not support O_DIRECT"),
     (
         None,
-        r"driver requires '.*' to be either a character or block device",
+        r"driver requires '.{0,64}' to be either a character or block device",
         "refused",
         "not_a_device",
         None,
@@ -127,9 +130,10 @@ def meaning_of(engine, words):
     """Classify QEMU's refusal of ``blockdev-add`` with this engine.
 
     :arg engine: one of :data:`ENGINES`.
-    :arg words: the ``desc`` of QEMU's error, any length.
+    :arg words: the ``desc`` of QEMU's error, any length; the first :data:`MAX_WORDS` characters count.
     :returns: :class:`Meaning`; ``unknown``/``other`` with QEMU's words as reason where the text is not known.
     """
+    words = words[:MAX_WORDS]
     for row in _ANSWERS:
         if row[0] in (None, engine) and re.search(row[1], words):
             return Meaning(*row[2:])

@@ -10,8 +10,8 @@ import signal
 
 # QEMU's remarks on accelerators that it was offered and does not have; it goes on with the next.
 _USELESS_WORDS = (
-    r"(?m)^.*: (?:invalid accelerator|failed to initialize (?:kvm|tcg|qtest)|falling back to (?:tcg|qtest|kvm)|warning: nic .* has no peer"
-    r"|warning: global \S+\.kataops-aio\b).*$\n?"
+    r"(?m)^.*: (?:invalid accelerator|failed to initialize (?:kvm|tcg|qtest)|falling back to (?:tcg|qtest|kvm)|warning: nic .{0,200} has no peer"
+    r"|warning: global \S{1,200}\.kataops-aio\b).*$\n?"
     r"|^Could not access KVM kernel module.*$\n?"
 )
 
@@ -38,7 +38,9 @@ def why_ended(exc, child, session, timeout, script):
         status, what = "unintelligible", "%s; is it QEMU?" % exc.what
     else:
         exit_status = child.wait()
-        if exit_status is None:
+        if child.flooded:
+            status, what = "unintelligible", "it closed its stdout and printed on stderr without end, so it was killed; is it QEMU?"
+        elif exit_status is None:
             status = "timed_out"
             what = "it closed its stdout and did not end within %g seconds, so it was killed; is it QEMU?" % timeout
         else:

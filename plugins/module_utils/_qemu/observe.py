@@ -15,8 +15,9 @@ import os
 import re
 
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host import files
 from ansible_collections.kataops.aio.plugins.module_utils._host.child import Child, OutputTooLong
-from ansible_collections.kataops.aio.plugins.module_utils._host.guard import Guard
+from ansible_collections.kataops.aio.plugins.module_utils._host.guard import Guard, GuardLost
 from ansible_collections.kataops.aio.plugins.module_utils._qemu import engines as _engines
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.elf import read_elf
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.engines import ENGINES, evidence
@@ -117,7 +118,7 @@ def _read_strings(result, unknown):
 
     path = result["real_path"]
     try:
-        with open(path, "rb") as stream:
+        with files.opened(path) as descriptor, os.fdopen(os.dup(descriptor), "rb") as stream:
             if result["architecture"] is None or result["kind"] == "script":
                 _take_elf(result, read_elf(stream, path))
             told = find_marks(stream)
@@ -229,7 +230,9 @@ class _Observation:
             self._went_wrong(exc)
         except OutputTooLong as exc:
             self._stop()
-            self._set("unintelligible", "it %s; is it QEMU?" % exc.what)
+            self._set("unintelligible", "%s; is it QEMU?" % exc.what)
+        except GuardLost as exc:
+            self._set("killed", exc.what)
         except OSError as exc:
             self._stop()
             interpreter = " (its interpreter is missing)" if exc.errno == errno.ENOENT else ""

@@ -14,7 +14,7 @@ import re
 
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.module_utils._host.child import Child, OutputTooLong
-from ansible_collections.kataops.aio.plugins.module_utils._host.guard import Guard
+from ansible_collections.kataops.aio.plugins.module_utils._host.guard import Guard, GuardLost
 from ansible_collections.kataops.aio.plugins.module_utils._host.loop import LoopDevice
 from ansible_collections.kataops.aio.plugins.module_utils._qemu import engines as _engines
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.engines import ENGINES, evidence
@@ -174,16 +174,17 @@ def prove(
         return dict(result, cause=seen["status"], reason=seen["reason"])
     proof = _Proof(result, binary, seen["kind"] == "script", timeout)
     try:
-        with Guard() as guard, Image(folder) as image:
-            proof.run(
-                guard,
-                image,
-                command_line(binary, machine_type, block_device_driver, seccomp_sandbox),
-                block_device_driver,
-                {"runtime": runtime, "engine": engine, "cache_set": cache_set, "cache_direct": cache_direct, "release": numbers},
-            )
+        image = Image(folder)
     except AioError as exc:
-        result.update(cause="storage", reason=str(exc))
+        return dict(result, cause="storage", reason=str(exc))
+    with image, Guard() as guard:
+        proof.run(
+            guard,
+            image,
+            command_line(binary, machine_type, block_device_driver, seccomp_sandbox),
+            block_device_driver,
+            {"runtime": runtime, "engine": engine, "cache_set": cache_set, "cache_direct": cache_direct, "release": numbers},
+        )
     return result
 
 
@@ -225,7 +226,9 @@ class _Proof:
                     self.result["evidence"].append(evidence("%s of %s" % (name, " ".join(argv)), words, "command"))
             self._firmware(child.all_words())
         except OutputTooLong as exc:
-            self._fail("unintelligible", "it %s; is it QEMU?" % exc.what)
+            self._fail("unintelligible", "%s; is it QEMU?" % exc.what)
+        except GuardLost as exc:
+            self._fail("killed", exc.what)
         except OSError as exc:
             self._fail("not_executable", "the kernel does not run it: %s" % exc.strerror)
         finally:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 # QEMU's own strings (domain reference 1.5): present in the binary if and only if it was built so.
 MARKS = {
@@ -21,10 +22,13 @@ _VERSION = rb"QEMU emulator version (\d{1,3}\.\d{1,3}\.\d{1,3})(?: \(([^)\x00-\x
 _LONGEST = 256
 _OVERLAP = 2 * _LONGEST
 _CHUNK = 4 * 1024 * 1024
+# A static QEMU with all its parts has some 150 MB; beyond these limits a file is not searched.
+MAX_SEARCHED = 512 * 1024 * 1024
+MAX_SECONDS = 20
 
 
 def find_marks(stream):
-    """Search the whole file for QEMU's own strings, 4 MiB at a time.
+    """Search a file for QEMU's own strings, 4 MiB at a time, at most :data:`MAX_SEARCHED` bytes and :data:`MAX_SECONDS` seconds.
 
     :returns: ``{"marks": set of MARKS' keys that are in it, "version": "7.2.22" | None, "package": "Debian ..." | None}``.
     """
@@ -32,8 +36,10 @@ def find_marks(stream):
     wanted = dict(MARKS)
     stream.seek(0)
     tail = b""
-    while wanted or version is None:
+    searched, deadline = 0, time.monotonic() + MAX_SECONDS
+    while (wanted or version is None) and searched < MAX_SEARCHED and time.monotonic() < deadline:
         read = stream.read(_CHUNK)
+        searched += len(read)
         if not read and not tail:
             break
         data = tail + read

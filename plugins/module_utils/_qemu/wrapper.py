@@ -54,9 +54,9 @@ def parse_wrapper(text):
 def _commands(text):
     """Split a shell text into words of simple commands, roughly: one line, one command; what shlex cannot split is left out."""
     for line in text.replace("\\\n", " ").splitlines()[1:]:
-        for part in re.split(r"\s*(?:;|&&|\|\|)\s*", line.strip()):
+        for part in re.split(r";|&&|\|\|", line):  # no blanks in the pattern: a long run of them would take the square of its length
             try:
-                words = shlex.split(part, comments=True)
+                words = shlex.split(part.strip(), comments=True)
             except ValueError:
                 continue
             if words:
@@ -65,4 +65,4 @@ def _commands(text):
 
 def _expand(word, variables):
     """Replace the variables that are known; others stay as they are written."""
-    return re.sub(_VARIABLE, lambda match: variables.get(match.group(1) or match.group(2), match.group(0)), word)[:4096]
+    return re.sub(_VARIABLE, lambda match: variables.get(match.group(1) or match.group(2), match.group(0)), word[:4096])[:4096]

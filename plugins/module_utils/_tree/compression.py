@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import gzip
 import lzma
-import shutil
 import subprocess
 
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host import command
+from ansible_collections.kataops.aio.plugins.module_utils._host.guard import ENVIRONMENT
 
 _MAGICS = ((b"\xfd7zXZ\x00", "xz"), (b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
 
@@ -54,11 +55,12 @@ def _zstd(path):
         except zstd.ZstdError as error:
             raise EOFError(str(error)) from None
         return
-    command = shutil.which("zstd")
-    if not command:
+    program = command.find("zstd")
+    if not program:
         raise AioError("this machine cannot read zstd", where=path, expected="the command zstd, or Python 3.14", remedy="install the package zstd")
-    process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # no AnsibleModule here, so no run_command
-        [command, "-dcq", "--", path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    # A stream of gigabytes, which the manifest bounds; it ends with its reader.
+    process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # run_command keeps all output in memory
+        [program, "-dcq", "--", path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
     )
     finished = False
     try:

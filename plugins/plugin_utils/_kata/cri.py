@@ -22,7 +22,7 @@ from ansible_collections.kataops.aio.plugins.plugin_utils._kata import effective
 
 CRI_PLUGINS = ("cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime")
 KATA_TYPE = re.compile(r"^io\.containerd\.kata[A-Za-z0-9_.-]*\.v2$")
-_TEMPLATE_LINE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}")
+_TEMPLATE_LINE = re.compile(r"\{\{(?:(?!\{\{).)*?\}\}|\{%(?:(?!\{%).)*?%\}")
 
 
 def without_templates(text):
