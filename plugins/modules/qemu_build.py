@@ -94,7 +94,7 @@ options:
   work_dir:
     description: Folder on the builder for sources and objects, about 2 GiB a build while it runs.
     type: path
-    default: /var/tmp/kataops-aio/build
+    default: /var/lib/kataops-aio/build
   cache_dir:
     description: Folder on the builder for the compiler cache.
     type: path
@@ -246,8 +246,9 @@ log_tail:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kataops.aio.plugins.module_utils._build.builder import Build, identify
+from ansible_collections.kataops.aio.plugins.module_utils._build.builder import Build, identify, make_work_folder
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host.trust import require_folder
 
 ARGUMENT_SPEC = {
     "step": {
@@ -274,7 +275,7 @@ ARGUMENT_SPEC = {
     "hardening": {"type": "bool", "default": True},
     "configure_extra": {"type": "list", "elements": "str", "default": []},
     "architecture": {"type": "str"},
-    "work_dir": {"type": "path", "default": "/var/tmp/kataops-aio/build"},
+    "work_dir": {"type": "path", "default": "/var/lib/kataops-aio/build"},
     "cache_dir": {"type": "path", "default": "/var/cache/kataops-aio"},
     "artifacts_dir": {"type": "path", "default": "~/.cache/kataops-aio/artifacts"},
     "time_limit": {"type": "int", "default": 7200},
@@ -288,8 +289,10 @@ ARGUMENT_SPEC = {
 def perform(options):
     """The result of one step on the builder."""
     step = options["step"]
+    if step not in ("identify", "build"):
+        require_folder(options["work_dir"], "building QEMU")
     if step == "identify":
-        os.makedirs(options["work_dir"], exist_ok=True)
+        make_work_folder(options["work_dir"])
         return identify(options)
     if step == "build":
         raise AioError("this step is led by the collection's action plugin", where="step: build", remedy="call the module from a playbook")

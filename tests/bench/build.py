@@ -46,14 +46,14 @@ def measure(folder, minimal):
     wish = {"qemu_build_minimal": minimal}
     subprocess.run([LAB / "env", "--run"], check=True, stdout=2)
     if subprocess.run([LAB / "lab", "ssh", HOST, "command -v ninja ccache"], stdin=subprocess.DEVNULL, stdout=2, check=False).returncode != 0:
-        role(folder, {"qemu_build_minimal": True, **{"qemu_build_%s_dir" % name: "/var/tmp/bench/first" for name in ("work", "cache")},
+        role(folder, {"qemu_build_minimal": True, **{"qemu_build_%s_dir" % name: "/srv/bench/first" for name in ("work", "cache")},
                       "qemu_build_artifacts_dir": str(folder / "first")})  # fmt: skip
     seconds, made = {}, {}
     for name, work, kept in (("cold", "one", "a"), ("warm", "two", "b"), ("nothing", "two", "b")):
         variables = {
             **wish,
-            "qemu_build_work_dir": "/var/tmp/bench/" + work,
-            "qemu_build_cache_dir": "/var/tmp/bench/cache",
+            "qemu_build_work_dir": "/srv/bench/" + work,
+            "qemu_build_cache_dir": "/srv/bench/cache",
             "qemu_build_artifacts_dir": str(folder / kept),
         }
         seconds[name], made[name] = role(folder, variables)

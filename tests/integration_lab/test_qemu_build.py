@@ -90,7 +90,7 @@ def test_the_same_bytes_from_another_folder_after_the_controller_was_killed(role
     assert code == 0, output
     on_builder("DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends g++ >/dev/null && c++ --version")
     sources = on_builder("find /etc/apt -type f -exec sha256sum {} + | sort")
-    work = "/var/tmp/another/and-deeper"
+    work = "/srv/another/and-deeper"
     other = {"qemu_build_artifacts_dir": str(tmp_path / "artifacts"), "qemu_build_work_dir": work, "qemu_build_cache_dir": "/var/tmp/empty"}
 
     process = role.start(other)

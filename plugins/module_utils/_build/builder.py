@@ -22,8 +22,10 @@ import time
 from ansible_collections.kataops.aio.plugins.module_utils._tree import manifest as _manifest
 from ansible_collections.kataops.aio.plugins.module_utils._build import recipe as _recipe
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host import command
 from ansible_collections.kataops.aio.plugins.module_utils._host.child import Child
-from ansible_collections.kataops.aio.plugins.module_utils._host.guard import Guard
+from ansible_collections.kataops.aio.plugins.module_utils._host.guard import ENVIRONMENT, Guard
+from ansible_collections.kataops.aio.plugins.module_utils._host.trust import require_folder
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.observe import observe_qemus
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.requirements import MACHINES
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.qmp import QmpError, QmpSession
@@ -34,29 +36,38 @@ NEEDED_BYTES = 2 * 1024**3
 
 LOG_LINES = 40
 _COMMAND_LIMIT = 600
+_MOST_OUTPUT = 64 << 20  # all of a distribution's source records for one package have some 100 KB
 
 
-def run(command, limit=_COMMAND_LIMIT, env=None):
-    """Standard output of a command; AioError with its last words when it fails, is missing or takes longer than ``limit`` seconds."""
-    try:
-        done = subprocess.run(  # pylint: disable=ansible-bad-function  # no AnsibleModule here, so no run_command
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=limit,
-            env=dict(os.environ, LC_ALL="C", **(env or {})),
-            check=False,
-        )
-    except FileNotFoundError:
-        raise AioError("the builder has no %s" % command[0], where=command[0], remedy="install it, or take another builder") from None
-    except subprocess.TimeoutExpired:
-        raise AioError("%s gave no result within %d s" % (command[0], limit), where=" ".join(command)) from None
-    if done.returncode:
-        words = (done.stderr.strip() or done.stdout.strip())[-800:]
-        raise AioError("%s failed with status %d: %s" % (command[0], done.returncode, words), where=" ".join(command))
-    return done.stdout
+def run(argv, limit=_COMMAND_LIMIT):
+    """Standard output of a command; AioError with its last words when it fails, is missing or takes longer than ``limit`` seconds.
+
+    It has the network, and of the module's environment only where its proxies are.
+    """
+    with Guard(confine=False) as guard:
+        done = command.run(argv, limit, _MOST_OUTPUT, _proxies(), guard)
+    if done.missing:
+        raise AioError("the builder has no %s" % argv[0], where=argv[0], remedy="install it, or take another builder")
+    if done.problem:
+        raise AioError("%s: %s" % (argv[0], done.problem), where=" ".join(argv))
+    if done.status:
+        words = (done.words.strip() or done.text.strip())[-800:]
+        raise AioError("%s failed with status %d: %s" % (argv[0], done.status, words), where=" ".join(argv))
+    return done.text
+
+
+def _proxies():
+    return {name: value for name, value in os.environ.items() if name.lower() in ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")}
+
+
+def make_work_folder(path):
+    """Make the folder of builds, for this user alone: what is run in it is run as him.
+
+    :raises AioError: where others than root could change it, or a folder on the way to it.
+    """
+    require_folder(path, "building QEMU")
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    require_folder(path, "building QEMU")
 
 
 # --- Debian and Ubuntu ---
@@ -119,7 +130,7 @@ def refresh_sources(work, max_age=3600, root="/etc/apt"):
 
 def distribution_source(work, name, version):
     """``{kind, name, version, sha256}`` of the distribution's source package; the newest, or the one of ``version``."""
-    if not shutil.which("apt-get"):
+    if not command.find("apt-get"):
         raise AioError(
             "the distribution's source package can be had from apt only",
             where="qemu_build_source",
@@ -134,8 +145,7 @@ def distribution_source(work, name, version):
         raise AioError("no source package %s%s" % (name, " of version " + version if version else ""), where="the builder's apt sources")
     best = records[0]
     for record in records[1:]:
-        compare = ["dpkg", "--compare-versions", record[0], "gt", best[0]]
-        if subprocess.call(compare) == 0:  # pylint: disable=ansible-bad-function  # no AnsibleModule here, so no run_command
+        if command.run(["dpkg", "--compare-versions", record[0], "gt", best[0]], _COMMAND_LIMIT).status == 0:
             best = record
     return {"kind": "distribution", "name": name, "version": best[0], "sha256": best[1]}
 
@@ -145,7 +155,7 @@ def toolchain(packages):
 
     ``gcc`` and ``binutils`` are named by their real packages too (gcc is a pointer to gcc-<major>).
     """
-    if shutil.which("apt-cache"):
+    if command.find("apt-cache"):
         text = run(["apt-cache", "depends", "--no-recommends", "--no-suggests", "gcc"])
         compilers = re.findall(r"Depends: (gcc-\d+)$", text, re.MULTILINE)
         versions = _recipe.package_versions(run(["apt-cache", "policy"] + sorted(set(list(packages) + compilers))))
@@ -157,13 +167,11 @@ def toolchain(packages):
                 remedy="run apt-get update on the builder; check its distribution",
             )
         return versions
-    if shutil.which("rpm"):
+    if command.find("rpm"):
         versions = {}
         for name in packages:
-            found = subprocess.run(  # pylint: disable=ansible-bad-function  # no AnsibleModule here, so no run_command
-                ["rpm", "-q", "--qf", "%{EVR}", name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
-            )
-            versions[name] = found.stdout.decode() if found.returncode == 0 else None
+            found = command.run(["rpm", "-q", "--qf", "%{EVR}", name], _COMMAND_LIMIT)
+            versions[name] = found.text if found.status == 0 else None
         return versions
     raise AioError("neither apt nor rpm on the builder", where="the builder", expected="Debian, Ubuntu, Fedora or Enterprise Linux")
 
@@ -225,8 +233,9 @@ class Build:
 
     def start(self, inputs, cache_dir, time_limit, *, source_path=None, patches=(), jobs=None):
         """Starts the build unless it runs or is done; returns its state (see :meth:`status`). ``time_limit`` is in seconds."""
+        require_folder(cache_dir, "keeping the compiler's cache")
         os.makedirs(self.folder, exist_ok=True)
-        os.makedirs(cache_dir, exist_ok=True)
+        os.makedirs(cache_dir, mode=0o700, exist_ok=True)
         descriptor = self._lock()
         if descriptor is None:
             return self.status()
@@ -253,14 +262,15 @@ class Build:
                 with open(self.path(name), "w", encoding="utf-8") as handle:
                     handle.write(content)
             supervise = 'timeout --kill-after 10 "$1" bash "$2/build.sh" >"$2/log" 2>&1; echo $? >"$2/rc.new"; mv "$2/rc.new" "$2/rc"'
-            process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # no AnsibleModule here, so no run_command
-                ["bash", "-c", supervise, "build", str(time_limit), self.folder],
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # it is to outlive the module, and run_command waits
+                [command.find("bash"), "-c", supervise, "build", str(time_limit), self.folder],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
                 pass_fds=[descriptor],
                 cwd="/",
+                env=dict(ENVIRONMENT, **_proxies()),
             )
             with open(self.path("session"), "w", encoding="utf-8") as handle:
                 handle.write(str(process.pid))
@@ -436,7 +446,7 @@ def runtime_packages(binary):
         # A merged /usr has two names for one file, and dpkg knows one of them.
         for name in dict.fromkeys((path, os.path.realpath(path), "/usr" + path, re.sub(r"^/usr(?=/lib)", "", path))):
             try:
-                if shutil.which("dpkg-query"):
+                if command.find("dpkg-query"):
                     owners.add(run(["dpkg-query", "--search", name]).split(":", 1)[0])
                 else:
                     owners.add(run(["rpm", "--query", "--file", "--queryformat", "%{NAME}", name]))
@@ -454,10 +464,10 @@ def start_machine(path, architecture):
     Of the accelerators kvm, tcg and qtest QEMU takes the first that it has and may use here.
     """
     machine = MACHINES[architecture][0]
-    command = [path, "-machine", machine, "-accel", "kvm", "-accel", "tcg", "-accel", "qtest", "-m", "256M", "-nodefaults", "-display", "none"]
-    command += ["-device", "virtio-net-pci", "-S", "-qmp", "stdio"]
+    argv = [path, "-machine", machine, "-accel", "kvm", "-accel", "tcg", "-accel", "qtest", "-m", "256M", "-nodefaults", "-display", "none"]
+    argv += ["-device", "virtio-net-pci", "-S", "-qmp", "stdio"]
     with Guard() as guard:
-        child = Child(command, guard, 60)
+        child = Child(argv, guard, 60)
         try:
             session = QmpSession(child)
             session.greet()

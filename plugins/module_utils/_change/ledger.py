@@ -51,6 +51,7 @@ import re
 import time
 
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host.trust import require_folder
 
 DEFAULT_FOLDER = "/var/lib/kataops-aio"
 SCHEMA_VERSION = 1
@@ -89,9 +90,10 @@ def write_durably(path, data, mode):
         finally:
             os.close(fd)
         os.rename(temporary, path)
-    except OSError:
+    except OSError as exc:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        exc.filename = exc.filename or path  # write(2) and fsync(2) name no file
         raise
     sync_folder(os.path.dirname(path))
 
@@ -112,11 +114,12 @@ class Ledger:
 
         :raises AioError: where another process holds it for longer than LOCK_SECONDS.
         """
+        require_folder(self.folder, "keeping the record of changes")
         for folder in (self.folder, self.entries_folder, self.originals_folder):
             if not os.path.isdir(folder):
                 os.makedirs(folder, mode=0o700, exist_ok=True)
                 sync_folder(os.path.dirname(folder))
-        fd = os.open(os.path.join(self.folder, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        fd = os.open(os.path.join(self.folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             deadline = time.monotonic() + LOCK_SECONDS
             while True:
@@ -150,6 +153,8 @@ class Ledger:
             names = sorted(os.listdir(self.entries_folder))
         except (FileNotFoundError, NotADirectoryError):
             return []
+        # What stands in it is carried out as root.
+        require_folder(self.entries_folder, "carrying out what a record says")
         by_seq = {}
         for name in names:
             match = re.match(ENTRY_NAME, name)

@@ -40,6 +40,7 @@ from ansible_collections.kataops.aio.plugins.module_utils._change.ledger import 
     write_all,
 )
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host.trust import require_folder
 
 CONFIG_D = "config.d"
 PREFIX = ".kataops-aio-"
@@ -52,7 +53,7 @@ COMPUTED_XATTRS = ("security.ima", "security.evm")
 REMEDIES = {
     errno.ENOSPC: "free some space there, then run again",
     errno.EDQUOT: "free some space there, then run again",
-    errno.EROFS: "remount the file system writable, or choose a configuration that lies on a writable one",
+    errno.EROFS: "remount the file system writable, then run again",
     errno.EACCES: "run with become: true",
     errno.EPERM: "run with become: true; look at the file's attributes (lsattr) too",
 }
@@ -218,6 +219,7 @@ def _step(change):
     path = change["path"]
     if not os.path.isabs(path) or os.path.normpath(path) != path:
         raise AioError("a path has to be absolute and without any ..", path)
+    require_folder(os.path.dirname(path), "writing Kata's configuration")
     before, old = look(path)
     expected = change["expected_sha256"]
     if before.get("sha256") != expected:
@@ -299,6 +301,9 @@ def _stage(step):
         if after["mtime_ns"] is not None:
             os.utime(fd, ns=(after["mtime_ns"], after["mtime_ns"]))
         os.fsync(fd)
+    except OSError as exc:
+        exc.filename = exc.filename or step["path"]  # write(2) and fsync(2) name no file
+        raise
     finally:
         os.close(fd)
 

@@ -19,6 +19,7 @@ import stat
 
 from ansible_collections.kataops.aio.plugins.module_utils._change.ledger import sync_folder, write_durably
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host.trust import require_folder
 from ansible_collections.kataops.aio.plugins.module_utils._tree import manifest as _manifest
 from ansible_collections.kataops.aio.plugins.module_utils._tree.store import read_manifest
 
@@ -32,6 +33,9 @@ def _record_path(state_dir, target):
 def records(state_dir):
     """``[{target, saved, before, after, id}]``: what was put in place and not taken back; before and after are SHA-256."""
     folder = os.path.join(state_dir, _FOLDER)
+    if os.path.isdir(folder):
+        # What stands in it is carried out as root.
+        require_folder(folder, "carrying out what a record says")
     found = []
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
         if name.endswith(".json"):
@@ -66,6 +70,7 @@ def place(tree, target, state_dir, check_mode=False):
         if handle.read(2) == b"#!":
             raise AioError("this tree's QEMU is started by a wrapper and cannot be put elsewhere", where=source, remedy="leave qemu_in_place empty")
     real, status = _real_target(target)
+    require_folder(os.path.dirname(real), "replacing Kata's QEMU")
     after, before = _manifest.file_sha256(source), _manifest.file_sha256(real)
     known = {record["target"]: record for record in records(state_dir)}.get(real)
     if before == after:
@@ -87,8 +92,11 @@ def place(tree, target, state_dir, check_mode=False):
     record = {key: result[key] for key in ("target", "saved", "before", "after")}
     write_durably(_record_path(state_dir, real), _manifest.dump(dict(record, id=manifest["id"])), 0o600)
     temporary = os.path.join(os.path.dirname(real), ".kataops-aio-%s.new" % os.path.basename(real))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
     try:
-        with open(source, "rb") as reading, open(temporary, "wb") as writing:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(source, "rb") as reading, os.fdopen(descriptor, "wb") as writing:
             shutil.copyfileobj(reading, writing, 1 << 20)
             os.fchmod(writing.fileno(), stat.S_IMODE(status.st_mode))
             os.fchown(writing.fileno(), status.st_uid, status.st_gid)

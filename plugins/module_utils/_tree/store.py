@@ -24,6 +24,7 @@ import zlib
 
 from ansible_collections.kataops.aio.plugins.module_utils._change.ledger import sync_folder, write_all
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host.trust import require_folder
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.elf import foreign, read_elf
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.strings import compiled_by_marks, find_marks
 from ansible_collections.kataops.aio.plugins.module_utils._tree import manifest as _manifest
@@ -41,7 +42,14 @@ _FETCH_AGAIN = "fetch or build the artifact again"
 def locked(folder):
     """The folder of trees for this process alone; made where it is missing. Temporary siblings that a killed run left are removed."""
     made = not os.path.isdir(folder)
-    os.makedirs(folder, mode=0o755, exist_ok=True)
+    require_folder(folder, "keeping QEMU trees")
+    missing = folder
+    while not os.path.isdir(missing):
+        missing = os.path.dirname(missing)
+    for name in os.path.relpath(folder, missing).split("/") if made else ():
+        missing = os.path.join(missing, name)
+        os.mkdir(missing)
+        os.chmod(missing, 0o755)  # whatever the umask is
     if made:
         sync_folder(os.path.dirname(folder))
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

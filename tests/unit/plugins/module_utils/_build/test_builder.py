@@ -74,7 +74,8 @@ def test_it_outlives_the_process_that_started_it_and_is_not_started_twice(build,
     code = (
         "import sys\n"
         "from ansible_collections.kataops.aio.plugins.module_utils._build import builder as _builder\n"
-        "_builder.NEEDED_BYTES = 1\n"
+        "from ansible_collections.kataops.aio.plugins.module_utils._host import trust\n"
+        "_builder.NEEDED_BYTES, trust.JUDGED_BELOW = 1, sys.argv[1]\n"
         "_builder._recipe.script = lambda *unused, **more: 'echo started >>%s; sleep 4; echo ended >>%s' % (sys.argv[3], sys.argv[3])\n"
         "print(_builder.Build(sys.argv[1], sys.argv[2]).start({}, sys.argv[1] + '/cache', 60)['state'])\n"
     )
