@@ -37,3 +37,11 @@ def switches():
             for path, value in before.items():
                 if path.read_text() != value:
                     path.write_text(value)
+
+
+@pytest.fixture(autouse=True)
+def hosts_below_the_temporary_folder(tmp_path_factory, monkeypatch):
+    """Tests play hosts in pytest's folder, which lies below a folder that everyone writes; what is above it is not judged."""
+    from ansible_collections.kataops.aio.plugins.module_utils._host import trust
+
+    monkeypatch.setattr(trust, "JUDGED_BELOW", str(tmp_path_factory.getbasetemp()))

@@ -426,7 +426,7 @@ def mounted(folder, size, *more):
         pytest.skip("mounting a file system needs root")
     folder.mkdir(exist_ok=True)
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", ",".join(["size=%s" % size, *more]), "tmpfs", str(folder)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", ",".join(["size=%s" % size, "mode=0755", *more]), "tmpfs", str(folder)], capture_output=True, text=True, check=False
     )
     if done.returncode:
         pytest.skip("no tmpfs can be mounted here: %s" % done.stderr.strip())

@@ -219,7 +219,10 @@ def _step(change):
     path = change["path"]
     if not os.path.isabs(path) or os.path.normpath(path) != path:
         raise AioError("a path has to be absolute and without any ..", path)
-    require_folder(os.path.dirname(path), "writing Kata's configuration")
+    for folder in (os.path.dirname(path), os.path.dirname(os.path.dirname(path))):
+        if os.path.isdir(folder):
+            require_folder(folder, "writing Kata's configuration")
+            break
     before, old = look(path)
     expected = change["expected_sha256"]
     if before.get("sha256") != expected:

@@ -32,7 +32,7 @@ from ansible_collections.kataops.aio.plugins.module_utils._errors import AioErro
 
 #: Nobody's PATH is taken over, not even that of the module: it may name folders that others write.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C", "LANG": "C", "HOME": "/"}
+ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C", "LANG": "C", "LANGUAGE": "C", "HOME": "/"}
 
 _MAX_MESSAGE = 128 * 1024
 _LEFT_SECONDS = 2  # that programs which were told to quit may take

@@ -228,7 +228,9 @@ def names_in_script(text: bytes) -> list[str]:
     lines = text.split(b"\n")
     text = b"\n".join(lines[:1] + [line for line in lines[1:] if not line.lstrip().startswith(b"#")])
     table = bytes(number if 32 < number < 127 and chr(number) not in "\"'`$;&|()<>=:,{}[]*?#!" else 32 for number in range(256))
-    for word in text.translate(table).split():
+    for part in text.translate(table).split():
+        # What stands before the first / of a word with a dash is an option, or a variable's default.
+        word = part[max(part.find(b"/"), 0) :] if part.startswith(b"-") else part
         if word.startswith(b"/") and len(word) < 4096:
             names[os.path.normpath(word.decode("ascii"))] = None
             if len(names) >= MAX_NAMES:

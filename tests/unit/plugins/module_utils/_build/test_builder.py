@@ -174,7 +174,7 @@ def test_a_command_that_fails_is_told_in_its_own_words():
         _builder.run(["sh", "-c", "echo why >&2; exit 3"])
     with pytest.raises(AioError, match="the builder has no kataops-no-such-command"):
         _builder.run(["kataops-no-such-command"])
-    with pytest.raises(AioError, match="gave no result within 1 s"):
+    with pytest.raises(AioError, match="did not end within 1 seconds"):
         _builder.run(["sleep", "5"], limit=1)
 
 

@@ -20,6 +20,7 @@ import tarfile
 
 import pytest
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host import command
 from ansible_collections.kataops.aio.plugins.module_utils._tree import compression as _archive
 from ansible_collections.kataops.aio.plugins.module_utils._tree import manifest as _manifest
 from ansible_collections.kataops.aio.plugins.module_utils._tree import store as _tree
@@ -185,7 +186,9 @@ def test_what_a_killed_run_left_is_removed_by_the_next(packed):
 def test_a_run_that_is_killed_while_unpacking_leaves_no_tree(packed):
     code = (
         "import os, signal, sys\n"
+        "from ansible_collections.kataops.aio.plugins.module_utils._host import trust\n"
         "from ansible_collections.kataops.aio.plugins.module_utils._tree import store as _tree\n"
+        "trust.JUDGED_BELOW = os.path.dirname(sys.argv[2])\n"
         "real = _tree.Archive._unpack_file\n"
         "def dies(self, member, entry, target):\n"
         "    real(self, member, entry, target)\n"
@@ -219,7 +222,7 @@ def test_other_compressions_are_read_too(packed, kind, tmp_path):
 def test_zstd_without_its_command_is_told_with_the_remedy(packed, tmp_path, monkeypatch):
     path = tmp_path / "other"
     path.write_bytes(b"\x28\xb5\x2f\xfd" + b"0" * 100)
-    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(command, "PATH", str(tmp_path))
     with pytest.raises(AioError, match="cannot read zstd.*install the package zstd"):
         _tree.install(str(path), packed["trees"])
 
@@ -411,7 +414,7 @@ def test_too_little_room_is_told_before_anything_is_written(packed, monkeypatch)
 def test_a_really_full_file_system_leaves_nothing_behind(packed, tmp_path, monkeypatch):
     place = tmp_path / "small"
     place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=0755", "tmpfs", str(place)], check=False).returncode:
         pytest.skip("no tmpfs can be mounted here")
     try:
         with pytest.raises(AioError, match="not enough room"):
