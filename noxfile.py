@@ -136,10 +136,20 @@ for _python in NODES:
 
 @nox.session(python=CORES[DEFAULT])
 def lint(session: nox.Session) -> None:
-    """ruff (check and format), yamllint, codespell, REUSE, changelog fragments, and ansible-lint's production profile."""
-    session.install("ansible-lint>=25.1", "antsibull-changelog>=0.30", "codespell>=2.3", "reuse>=5", "ruff>=0.9", "yamllint>=1.35", core_requirement(DEFAULT))
+    """ruff (check and format), bandit, yamllint, codespell, REUSE, changelog fragments, and ansible-lint's production profile."""
+    session.install(
+        "ansible-lint>=25.1",
+        "antsibull-changelog>=0.30",
+        "codespell>=2.3",
+        "reuse>=5",
+        "ruff>=0.9",
+        "yamllint>=1.35",
+        "bandit[toml]>=1.8",
+        core_requirement(DEFAULT),
+    )
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("bandit", "--quiet", "--configfile", "pyproject.toml", "--recursive", "plugins")
     session.run("reuse", "lint", "--quiet")
     collection(session)
     session.run("codespell")

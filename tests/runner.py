@@ -35,9 +35,9 @@ TREE = cache() / f"tree-{digest(str(CHECKOUT))}"
 COPY = TREE / "ansible_collections" / "kataops" / "aio"
 # A file of this name beside a molecule.yml names the versions of ansible-core (oldest, default, newest) that the scenario runs on
 CORES = "cores"
-# Only when they are named: the first builds QEMU several times over (half an hour), the second kills 20 rollouts
+# Only when they are named: the first builds QEMU several times over (half an hour), the second searches new inputs, the third kills 20 rollouts
 BUILDS = "lab/builds"
-ON_REQUEST = (BUILDS, "molecule/rollout_killed")
+ON_REQUEST = (BUILDS, "hunt", "molecule/rollout_killed")
 BUILD_TESTS = "tests/integration_lab/test_qemu_build.py"
 TAIL = 40
 started = time.monotonic()
@@ -169,6 +169,7 @@ def lint_steps():
     return [
         Step("lint/ruff", ["ruff", "check", "."]),
         Step("lint/format", ["ruff", "format", "--check", "."]),
+        Step("lint/bandit", ["bandit", "--quiet", "--configfile", "pyproject.toml", "--recursive", "plugins"]),
         Step("lint/yamllint", ["yamllint", "--strict", "."], folder=COPY),
         Step("lint/changelog", ["antsibull-changelog", "lint"], folder=COPY),
         Step("lint/docs", docs, folder=COPY, environment=own_tree),
@@ -185,7 +186,7 @@ def pytest_step(name, venv, folders, **more):
 
 
 def unit_steps(found):
-    folders = [name for name in ("tests/unit", "tests/contract", "tests/playbooks") if any((CHECKOUT / name).rglob("test_*.py"))]
+    folders = [name for name in ("tests/unit", "tests/contract", "tests/playbooks", "tests/hostile") if any((CHECKOUT / name).rglob("test_*.py"))]
     steps = [pytest_step("unit/core-" + core(VENV), VENV, folders)]
     steps.append(pytest_step("unit/core-newest", NEWEST, folders, needs=no_newest, environment={"KATAOPS_FEW_EXAMPLES": "1"}))
     on_nodes = [f"{name}/" for name in ("tests/unit/plugins/module_utils", "tests/unit/plugins/modules") if any((CHECKOUT / name).rglob("test_*.py"))]
@@ -198,6 +199,12 @@ def unit_steps(found):
         missing = None if version in found else f"this machine has no working Python {version}"
         steps.append(Step(f"unit/python-{version}", command, count=junit(report), folder=COPY, needs=lambda missing=missing: missing))
     return steps
+
+
+def hunt_steps():
+    """The properties of the hostile suite with new inputs, thousands for each (KATAOPS_HUNT)."""
+    step = pytest_step("hunt", VENV, ["tests/hostile", "-m", "not lab", "--hypothesis-profile=hunt"])
+    return [step]
 
 
 def no_oldest():
@@ -371,7 +378,7 @@ def main():
         os.chdir(CHECKOUT)
         os.execvpe(VENV / "bin" / "molecule", ["molecule", action, "-s", scenario], environment_of(step))
     LOGS.mkdir(parents=True, exist_ok=True)
-    steps = [*lint_steps(), *unit_steps(pythons()), *sanity_steps(), *lab_steps(), *molecule_steps()]
+    steps = [*lint_steps(), *unit_steps(pythons()), *hunt_steps(), *sanity_steps(), *lab_steps(), *molecule_steps()]
     wanted = [name for given in asked.only for name in given.split(",") if name]
     unknown = [name for name in wanted if not any(step.name == name or step.name.startswith(f"{name}/") for step in steps)]
     if unknown:

@@ -139,11 +139,12 @@ READERS = {
     "cri.template": lambda text: [_TEMPLATE_LINE.sub("", line) for line in text.split("\n")],
 }
 PARTS = (
-    " ", "\t", "\n", "a", "/", "\\", '"', "'", "{", "}", "[", "]", "=", ",", "#", ".", ": ", "$x", "${x}", "x=$x;", "{{", "{%", "path=", "{path='/x',",
-    'path = "',    "aio=", "aio=x was specified", "driver requires '", "warning: nic ", "warning: global ", "falling back to ", "failed to find romfile", "KATA_CONF_FILE=",
-    "containerd-shim", "io.containerd.kata", "[hypervisor.qemu]", "hypervisor", "'''", "/[aio]", "-name sandbox-", "version: ", "export x=", '{"QMP"',
-)  # fmt: skip
-LENGTH = 256 * 1024
+    *(" ", "\t", "\n", "a", "/", "\\", '"', "'", "{", "}", "[", "]", "=", ",", "#", ".", ": ", "$x", "${x}", "x=$x;", "{{", "{%", "path="),
+    *("{path='/x',", 'path = "', "aio=", "aio=x was specified", "driver requires '", "warning: nic ", "warning: global ", "falling back to "),
+    *("failed to find romfile", "KATA_CONF_FILE=", "containerd-shim", "io.containerd.kata", "[hypervisor.qemu]", "hypervisor", "'''"),
+    *("/[aio]", "-name sandbox-", "version: ", "export x=", '{"QMP"'),
+)
+LENGTH = 128 * 1024
 MOST_SECONDS = 5  # a linear reader needs about a tenth of a second, a quadratic one minutes; this machine may be busy
 
 

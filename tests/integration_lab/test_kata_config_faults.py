@@ -489,8 +489,8 @@ def test_an_ordinary_user(tmp_path):
             folder.chmod(folder.stat().st_mode | 0o055)
     os.chmod(host.root, 0o755)
     state = tmp_path / "state"
-    state.mkdir(mode=0o777)
-    state.chmod(0o777)
+    state.mkdir()
+    os.chown(state, 65534, 65534)
     host.state = state / "own"
     host.kind = "create"
     old = host.snapshot()

@@ -30,7 +30,7 @@ _DELETED = " (deleted)"
 _RING = "anon_inode:[io_uring]"
 _ENGINES = ("threads", "native", "io_uring")
 # Regular files there are guest memory, or what the guest opens through 9p, never a disk.
-_NO_DISKS = ("/memfd:", "/dev/shm/", "/dev/hugepages", "/anon_hugepage", "/run/kata-containers/", "/run/vc/", "/run/kata/", "/proc/", "/sys/")
+_NO_DISKS = ("/memfd:", "/dev/shm/", "/dev/hugepages", "/anon_hugepage", "/run/kata-containers/", "/run/vc/", "/run/kata/", "/proc/", "/sys/")  # nosec B108  # only compared
 
 
 def observe_process(folder, pid, asked, boot_time, any_context):
@@ -161,7 +161,7 @@ def _descriptors(folder, asked, problems):
 
 def _is_no_disk(link):
     return link in ("/dev/null", "/dev/kvm", "/dev/net/tun", "/dev/urandom", "/dev/random", "/dev/zero", "/dev/sev") or link.startswith(
-        ("/dev/vhost", "/dev/vfio", "/dev/pts/", "/dev/iommu", "/dev/tap", "/dev/shm/", "/dev/hugepages")
+        ("/dev/vhost", "/dev/vfio", "/dev/pts/", "/dev/iommu", "/dev/tap", "/dev/shm/", "/dev/hugepages")  # nosec B108  # only compared
     )
 
 

@@ -59,7 +59,7 @@ def _zstd(path):
     if not program:
         raise AioError("this machine cannot read zstd", where=path, expected="the command zstd, or Python 3.14", remedy="install the package zstd")
     # A stream of gigabytes, which the manifest bounds; it ends with its reader.
-    process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # run_command keeps all output in memory
+    process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # nosec B603  # a fixed command; run_command keeps all output
         [program, "-dcq", "--", path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
     )
     finished = False
