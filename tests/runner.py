@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs the project's tests in two lanes side by side, and sums up. Started by tests/run.
 
-One lane has whatever leaves the machine's kernel alone (linters, sanity, unit tests), the other has whatever needs disposable hosts or kernel
+One lane has whatever leaves the machine's kernel alone (noxfile.py's sessions, unit tests), the other has whatever needs disposable hosts or kernel
 switches, one after another. Each step has its log below .cache/test.
 """
 
@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,9 +29,8 @@ from kataops_lab.places import CHECKOUT, LAB, cache, digest, locked
 
 LOGS = CHECKOUT / ".cache" / "test"
 VENV, NEWEST, OLDEST = CHECKOUT / ".venv", CHECKOUT / ".cache" / "venv-newest", CHECKOUT / ".cache" / "venv-oldest"
-# A copy outside the checkout: ansible-test wants its folders named so, and takes the files that git ignores for part of the collection
+# Where noxfile.py's sessions work, and leave what they found
 TREE = cache() / f"tree-{digest(str(CHECKOUT))}"
-COPY = TREE / "ansible_collections" / "kataops" / "aio"
 # A file of this name beside a molecule.yml names the versions of ansible-core (oldest, default, newest) that the scenario runs on
 CORES = "cores"
 # Only when they are named: the first builds QEMU several times over (half an hour), the second searches new inputs, the third kills 20 rollouts
@@ -69,6 +67,7 @@ class Step:
     kernel: bool = False  # holds the lock on the kernel's switches
     show: str = ""  # lines of its output that are shown at once (a regular expression)
     needs: object = None  # says why it has to be skipped, or nothing
+    after: str = ""  # the step that has to have passed before
     seconds: float = 0.0
     outcome: Outcome | None = None
 
@@ -89,10 +88,18 @@ def by_status(code, _text):
     return Outcome(passed=int(code == 0), failed=int(code != 0))
 
 
+def skipped_or_status(code, text):
+    """A nox session that skips itself says why."""
+    skipped = re.search(r"^nox > Session \S+ skipped: (.*)$", text, re.MULTILINE)
+    return Outcome(skipped=1, note=skipped[1].rstrip(".")) if code == 0 and skipped else by_status(code, text)
+
+
 def junit(*patterns):
     """Counts the test cases of junit files; a failing exit status counts even where no case failed."""
 
-    def count(code, _text):
+    def count(code, text):
+        if (skipped := skipped_or_status(code, text)).skipped:
+            return skipped
         total = Outcome()
         for path in (found for pattern in patterns for found in sorted(pattern.parent.glob(pattern.name))):
             for suite in xml.etree.ElementTree.parse(path).getroot().iter("testsuite"):
@@ -122,60 +129,19 @@ def sanity(code, text):
 # --- the steps ---
 
 
-def git_files():
-    listed = subprocess.run(["git", "-C", str(CHECKOUT), "ls-files", "-z", "-co", "--exclude-standard"], capture_output=True, check=True).stdout
-    return [name for name in listed.decode().split("\0") if name and os.path.lexists(CHECKOUT / name)]
-
-
-def copy_tree():
-    """The copy of what git knows or would know."""
-    shutil.rmtree(TREE, ignore_errors=True)
-    for name in git_files():
-        target = COPY / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(CHECKOUT / name, target, follow_symlinks=False)
-
-
-def pythons():
-    """Real interpreters {3.X: path}, in a folder before the shims that a version manager leaves on PATH."""
-    listed = subprocess.run([str(LAB / "pythons")], capture_output=True, text=True, check=True).stdout
-    found = dict(line.split() for line in listed.splitlines())
-    folder = CHECKOUT / ".cache" / "pybin"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for version, path in found.items():
-        (folder / f"python{version}").symlink_to(path)
-    return found
-
-
-def stand_in_for_get_pip():
-    """ansible-test takes pip's bootstrap script from here, and would else fetch it (the names are those of ansible-core 2.17 to 2.22)."""
-    folder = Path.home() / ".ansible" / "test" / "cache"
-    folder.mkdir(parents=True, exist_ok=True)
-    for version in ("23_1_2", "24_2", "25_2"):
-        if not (path := folder / f"get_pip_{version}.py").exists():
-            shutil.copy2(LAB / "get_pip.py", path)
-
-
 def core(venv):
     """The version of ansible-core in an environment."""
     found = list(venv.glob("lib/python*/site-packages/ansible_core-*.dist-info"))
     return found[0].name.removeprefix("ansible_core-").removesuffix(".dist-info") if found else None
 
 
+def nox_step(name, session, **more):
+    return Step(name, ["nox", "-s", session], **more)
+
+
 def lint_steps():
-    own_tree = {"ANSIBLE_COLLECTIONS_PATH": str(TREE)}
-    docs = ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs=dependent", "--disallow-unknown-collection-refs", "."]
-    return [
-        Step("lint/ruff", ["ruff", "check", "."]),
-        Step("lint/format", ["ruff", "format", "--check", "."]),
-        Step("lint/bandit", ["bandit", "--quiet", "--configfile", "pyproject.toml", "--recursive", "plugins"]),
-        Step("lint/yamllint", ["yamllint", "--strict", "."], folder=COPY),
-        Step("lint/changelog", ["antsibull-changelog", "lint"], folder=COPY),
-        Step("lint/docs", docs, folder=COPY, environment=own_tree),
-        Step("lint/ansible-lint", ["ansible-lint", "--offline", "--profile", "production"], folder=COPY, environment=own_tree),
-        Step("lint/build", ["ansible-galaxy", "collection", "build", "--force", "--output-path", TREE / "dist"], folder=COPY),
-    ]
+    sessions = ("lint", "types", "docs", "build", "importer", "execution-environment")
+    return [nox_step(f"lint/{session}" if session != "lint" else "lint/style", session, count=skipped_or_status) for session in sessions]
 
 
 def pytest_step(name, venv, folders, **more):
@@ -185,19 +151,14 @@ def pytest_step(name, venv, folders, **more):
     return Step(name, command, count=junit(report), environment=environment, venv=venv, **more)
 
 
-def unit_steps(found):
+def unit_steps():
+    """Everything on the default and the newest ansible-core; ansible-test's own run on the newest; what runs on managed nodes on their Pythons."""
     folders = [name for name in ("tests/unit", "tests/contract", "tests/playbooks", "tests/hostile") if any((CHECKOUT / name).rglob("test_*.py"))]
     steps = [pytest_step("unit/core-" + core(VENV), VENV, folders)]
     steps.append(pytest_step("unit/core-newest", NEWEST, folders, needs=no_newest, environment={"KATAOPS_FEW_EXAMPLES": "1"}))
-    on_nodes = [f"{name}/" for name in ("tests/unit/plugins/module_utils", "tests/unit/plugins/modules") if any((CHECKOUT / name).rglob("test_*.py"))]
-    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    for version in ("3.8", "3.9", "3.10", "3.12", "3.13"):
-        if version == here:
-            continue
-        command = ["ansible-test", "units", "--color", "no", "--target-python", f"venv/{version}", *on_nodes]
-        report = COPY / "tests" / "output" / "junit" / f"python{version}-*.xml"
-        missing = None if version in found else f"this machine has no working Python {version}"
-        steps.append(Step(f"unit/python-{version}", command, count=junit(report), folder=COPY, needs=lambda missing=missing: missing))
+    for session in ("units-2.21", *(f"nodes-{version}" for version in ("3.8", "3.9", "3.10", "3.12"))):
+        report = TREE / session / "ansible_collections" / "kataops" / "aio" / "tests" / "output" / "junit" / "python*.xml"
+        steps.append(nox_step(f"unit/{session}", session, count=junit(report)))
     return steps
 
 
@@ -223,7 +184,8 @@ def no_newest():
 
 
 def sanity_steps():
-    return [Step("sanity", ["ansible-test", "sanity", "--color", "no", "--local"], count=sanity, folder=COPY)]
+    """ansible-test sanity as a whole on every supported ansible-core, and on the next one."""
+    return [nox_step(f"sanity/{version}", f"sanity-{version}", count=sanity) for version in ("2.16", "2.17", "2.18", "2.19", "2.20", "2.21", "2.22")]
 
 
 def lab_steps():
@@ -235,8 +197,8 @@ def lab_steps():
     }
     return [
         Step("lab/qemus", [LAB / "lab", "qemu"], show=r"lab: |\[\d+/\d+\]"),
-        pytest_step("lab/tests", VENV, ["tests/integration_lab", f"--ignore={BUILD_TESTS}"], environment=qemus),
-        pytest_step(BUILDS, VENV, [BUILD_TESTS], environment=qemus),
+        pytest_step("lab/tests", VENV, ["tests/integration_lab", f"--ignore={BUILD_TESTS}"], environment=qemus, after="lab/qemus"),
+        pytest_step(BUILDS, VENV, [BUILD_TESTS], environment=qemus, after="lab/qemus"),
     ]
 
 
@@ -303,11 +265,12 @@ def execute(step):
             running.discard(process)
 
 
-def do(step):
+def do(step, steps):
     """Runs one step, whatever happens in it, and says how it went."""
     began = time.monotonic()
     try:
-        reason = step.needs() if step.needs else None
+        before = next((other for other in steps if other.name == step.after), None)
+        reason = f"{before.name} failed" if before and before.outcome.failed else step.needs() if step.needs else None
         if reason:
             step.outcome = Outcome(skipped=1, note=reason)
         else:
@@ -367,7 +330,7 @@ def summary(steps):
 
 def main():
     parser = argparse.ArgumentParser(prog="tests/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("only", nargs="*", help="groups or steps: lint, sanity, unit, lab, molecule, molecule/NAME, unit/python-3.8 ...")
+    parser.add_argument("only", nargs="*", help="groups or steps: lint, sanity, unit, lab, molecule, molecule/NAME, sanity/2.16 ...")
     parser.add_argument("--list", action="store_true", help="only list the steps")
     parser.add_argument("--molecule", nargs=2, metavar=("SCENARIO", "ACTION"), help="one action of a scenario: create, converge, destroy, ...")
     asked = parser.parse_args()
@@ -378,7 +341,7 @@ def main():
         os.chdir(CHECKOUT)
         os.execvpe(VENV / "bin" / "molecule", ["molecule", action, "-s", scenario], environment_of(step))
     LOGS.mkdir(parents=True, exist_ok=True)
-    steps = [*lint_steps(), *unit_steps(pythons()), *hunt_steps(), *sanity_steps(), *lab_steps(), *molecule_steps()]
+    steps = [*lint_steps(), *unit_steps(), *hunt_steps(), *sanity_steps(), *lab_steps(), *molecule_steps()]
     wanted = [name for given in asked.only for name in given.split(",") if name]
     unknown = [name for name in wanted if not any(step.name == name or step.name.startswith(f"{name}/") for step in steps)]
     if unknown:
@@ -393,17 +356,15 @@ def main():
         print("\n".join(step.name for step in steps))
         return 0
     with contextlib.ExitStack() as stack:
-        if any(step.folder == COPY for step in steps):
+        if any(step.command[0] == "nox" for step in steps):
             stack.enter_context(locked(TREE.with_name(f".{TREE.name}.lock")))
-            copy_tree()
-            stand_in_for_get_pip()
         return run_all(steps)
 
 
 def run_all(steps):
     signal.signal(signal.SIGINT, stop_children)
     signal.signal(signal.SIGTERM, stop_children)
-    if any(step.name == "sanity" for step in steps):
+    if any(step.name.startswith("sanity/") for step in steps):
         # ansible-test passes over a missing shellcheck without a failure
         subprocess.run([str(LAB / "env"), "--lint"], check=True, stdin=subprocess.DEVNULL)
     if any(step.name.startswith(("lab/", "molecule/")) for step in steps):
@@ -413,7 +374,7 @@ def run_all(steps):
         subprocess.run([str(LAB / "env"), "--tests"], check=True, stdin=subprocess.DEVNULL)
     side_by_side = lanes(steps)
     with ThreadPoolExecutor(max_workers=len(side_by_side)) as pool:
-        for finished in [pool.submit(lambda lane=lane: [do(step) for step in lane]) for lane in side_by_side]:
+        for finished in [pool.submit(lambda lane=lane: [do(step, steps) for step in lane]) for lane in side_by_side]:
             finished.result()
     return summary(steps)
 
