@@ -193,8 +193,12 @@ def build(session: nox.Session) -> None:
 def importer(session: nox.Session) -> None:
     """Galaxy's own importer over the archive: an error or a warning fails."""
     session.install("galaxy-importer>=0.4.31", core_requirement(DEFAULT))
-    top = collection(session)
-    dist = top.parents[2] / "dist"
+    checked_archive(session, collection(session).parents[2] / "dist")
+
+
+def checked_archive(session: nox.Session, dist: Path) -> None:
+    """Builds the archive of the collection's copy into the folder, and has the importer read it."""
+    collection(session)
     session.run("ansible-galaxy", "collection", "build", "--force", "--output-path", str(dist))
     archive = next(dist.glob("kataops-aio-*.tar.gz"))
     session.chdir(dist)
@@ -214,3 +218,57 @@ def execution_environment(session: nox.Session) -> None:
         told = session.run("ansible-builder", "create", "-f", f"docs/examples/awx/{definition}", "-c", context, silent=True, stderr=subprocess.STDOUT)
         if "outdated base image" in told or "WARN" in told:
             session.error(told)
+
+
+@nox.session(python=CORES[DEFAULT])
+def release(session: nox.Session) -> None:
+    """A release of galaxy.yml's version, up to its tag: nox -s release -- 0.2.0 [--key SSH_KEY_FILE_OR_GPG_KEY_ID]. It pushes nothing."""
+    if not session.posargs:
+        session.error("which version? nox -s release -- 0.2.0 [--key FILE_OR_ID]")
+    version, *more = session.posargs
+    if more and (len(more) != 2 or more[0] != "--key"):
+        session.error(f"unknown arguments {' '.join(more)}; known: --key FILE_OR_ID")
+    archive = TOP / "dist" / f"kataops-aio-{version}.tar.gz"
+
+    def git(*command: str) -> str:
+        return subprocess.run(["git", "-C", TOP, *command], capture_output=True, text=True, check=True).stdout.strip()
+
+    if f"\nversion: {version}\n" not in (TOP / "galaxy.yml").read_text():
+        session.error(f"galaxy.yml has another version than {version}: correct it first")
+    if git("status", "--porcelain"):
+        session.error("there are changes that are not committed")
+    if git("tag", "--list", version):
+        session.error(f"the tag {version} exists already")
+    session.install("antsibull-changelog>=0.30", "galaxy-importer>=0.4.31", core_requirement(DEFAULT))
+    session.env["ANSIBLE_COLLECTIONS_PATH"] = str(collection(session).parents[2])
+    session.chdir(TOP)
+    try:
+        session.run("antsibull-changelog", "release", "--version", version)
+        archive.parent.mkdir(exist_ok=True)
+        for old in archive.parent.iterdir():
+            old.unlink()
+        checked_archive(session, archive.parent)
+        session.chdir(TOP)
+        if not archive.exists():
+            session.error(f"the build made no {archive.name}")
+        sums = archive.parent / "SHA256SUMS"
+        sums.write_text(f"{hashlib.sha256(archive.read_bytes()).hexdigest()}  {archive.name}\n")
+        if more:
+            sign(session, sums, more[1])
+    except BaseException:
+        git("checkout", "--", "changelogs", "CHANGELOG.md")
+        raise
+    git("add", "-A", "changelogs", "CHANGELOG.md")
+    git("commit", "-m", f"Release {version}")
+    git("tag", "-a", version, "-m", f"kataops.aio {version}")
+    session.log(
+        f"{archive} is checked; the commit and the tag {version} are made. Next: git push origin main {version}; ansible-galaxy collection publish {archive}"
+    )
+
+
+def sign(session: nox.Session, sums: Path, key: str) -> None:
+    """SHA256SUMS.sig by an SSH key (a file), or SHA256SUMS.asc by a GPG key (its id)."""
+    if Path(key).exists():
+        session.run("ssh-keygen", "-Y", "sign", "-n", "file", "-f", key, str(sums), external=True)
+    else:
+        session.run("gpg", "--local-user", key, "--armor", "--detach-sign", str(sums), external=True)
