@@ -170,9 +170,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python=CORES[DEFAULT])
 def docs(session: nox.Session) -> None:
     """The plug-ins' documentation is checked, and the site is built (docs/docsite, modules, roles); a warning is an error."""
-    session.install(
-        "antsibull-docs>=2.16", "sphinx", "sphinx-antsibull", "antsibull-core", "ansible-pygments", core_requirement(DEFAULT), "-r", "requirements.txt"
-    )
+    session.install("antsibull-docs>=2.16", "ansible-pygments", "sphinx", "sphinx-ansible-theme", core_requirement(DEFAULT), "-r", "requirements.txt")
     top = collection(session)
     check = ["--plugin-docs", "--validate-collection-refs=dependent", "--disallow-unknown-collection-refs"]
     session.run("antsibull-docs", "lint-collection-docs", *check, ".")
