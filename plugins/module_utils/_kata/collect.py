@@ -19,6 +19,7 @@ from ansible_collections.kataops.aio.plugins.module_utils._kata import shims as 
 from ansible_collections.kataops.aio.plugins.module_utils._kata.files import MAX_ENTRIES, Documents, Tree
 
 SHARE = "share/defaults/kata-containers"
+OVERRIDES = "/etc/kata-containers"  # where both runtimes look first for their default configuration
 MAX_PREFIXES = 32
 MAX_UNTRUSTED = 64  # what is not trusted and told of
 
@@ -33,6 +34,7 @@ class _Collector:
         self.cri = []
         self.config_dirs = {}
         self.bases = []
+        self.read_only = {}
         self.run_version = run_version
         self.running, running_shims, self.untrusted = cri_places.processes(self.tree)
         self.shims = shim_tools.Shims(self.tree)
@@ -75,7 +77,18 @@ class _Collector:
         if real in self.bases or posixpath.basename(posixpath.dirname(real)) == "config.d":
             return
         self.bases.append(real)
-        self.take_config_dir(posixpath.join(posixpath.dirname(real), "config.d"))
+        folder = posixpath.dirname(real)
+        config_dir = posixpath.join(folder, "config.d")
+        self.take_config_dir(config_dir)
+        parent = self.tree.read_only(folder)
+        self.note_read_only(real, parent or self.tree.read_only(real))
+        exists = self.config_dirs[config_dir]["kind"] == "directory"
+        self.note_read_only(config_dir, self.tree.read_only(config_dir) if exists else parent)
+
+    def note_read_only(self, path, reason):
+        """Keep why no file can be put at a place (a base file's own, or into a config.d): images and stores are written by nobody at run time."""
+        if reason:
+            self.read_only[path] = reason
 
     def take_config_dir(self, path):
         if path in self.config_dirs:
@@ -218,12 +231,17 @@ class _Collector:
         for path, record in self.shims.by_path.items():
             if record["untrusted"] and len(self.untrusted) < MAX_UNTRUSTED:
                 self.untrusted.append({"what": "shim", "path": path, "reason": record["untrusted"]})
+        for folder in (OVERRIDES, posixpath.dirname(OVERRIDES)):
+            if self.read_only and self.tree.lstat(folder)[0]:
+                self.note_read_only(OVERRIDES, self.tree.read_only(folder))
+                break
         return {
             "documents": self.documents.by_path,
             "texts_z": self.documents.packed(),
             "absent": self.documents.absent,
             "globs": self.globs,
             "config_dirs": self.config_dirs,
+            "read_only": self.read_only,
             "cri": self.cri,
             "cri_processes": self.running,
             "shims": self.shims.by_path,

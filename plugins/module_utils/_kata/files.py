@@ -148,6 +148,18 @@ class Tree:
             return None, error
         return sorted(names, key=os.fsencode), None
 
+    def read_only(self, path):
+        """Why root may not write to something that exists, in words; ``None`` where it may, or where only root could tell."""
+        physical = self.physical(path)
+        if os.geteuid() != 0 or os.access(physical, os.W_OK):
+            return None
+        try:
+            if os.statvfs(physical).f_flag & os.ST_RDONLY:
+                return "its file system is mounted read-only"
+        except (OSError, ValueError) as error:
+            return str(error)
+        return "it is immutable, or a security module forbids writing to it"
+
     def glob(self, pattern):
         """The existing paths that match an absolute pattern, sorted. As Go's ``filepath.Glob``: ``*`` takes names that begin with a dot too."""
         parts = [part for part in pattern.split("/") if part]

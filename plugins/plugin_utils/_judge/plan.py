@@ -10,6 +10,7 @@ person can repair, or that no strategy is left for, is named (``remaining``) and
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 import typing as t
@@ -178,6 +179,47 @@ def _price(runtime: Data, keys: Data) -> str | None:
     return "%s (%s); block devices are not affected" % (rule.title, rule.id)
 
 
+def _keys(runtime: Data, option: Data) -> tuple[Data, list[str], bool]:
+    """The keys that an option gives a runtime, the remarks on them, and whether its configuration has to be written for that."""
+    keys, notes = wanted_keys(option["engine"], runtime["runtime"], runtime["release"], option["qemu_path"] or None)
+    effective = all(runtime["values"].get(key) == value for key, value in keys.items())
+    return keys, notes, option["qemu_path"] == STAGED or not effective
+
+
+def _writable(runtime: Data, options: list[Data], method: str) -> tuple[list[Data], str | None]:
+    """The options that do not end at a configuration that cannot be written, and what such a host can take instead, where that leaves none.
+
+    Images (ostree, NixOS' store, a read-only /usr) and immutable files are written by whoever makes the image, never at run time.
+    """
+    read_only = runtime.get("read_only") or {}
+    drop_in = method == "drop_in" or (method == "auto" and runtime["drop_in"]["safe"])
+    reason = read_only.get("drop_in" if drop_in else "base_file")
+    if reason is None:
+        return options, None
+    left = [option for option in options if not _keys(runtime, option)[2]]
+    if left or not options:
+        return left, None
+    keys = dict(_keys(runtime, options[0])[0])
+    if options[0]["qemu_path"] == STAGED:
+        keys["path"] = "the QEMU that %s" % options[0]["key"].replace("rebuild", "a rebuild makes")
+    return [], _for_the_image(runtime, reason, keys)
+
+
+def _for_the_image(runtime: Data, reason: str, keys: Data) -> str:
+    """What to do by hand where a configuration cannot be written, with the text to put in."""
+    base, folder = runtime["config"]["real_path"], runtime["config_dir"]["path"]
+    lines = ", ".join("%s = %s" % (key, json.dumps(value)) for key, value in keys.items())
+    there = "to %s" % base if not runtime["drop_in"]["safe"] else "as %s/60-kataops-aio.toml, or to %s" % (folder, base)
+    text = "%s cannot be written: %s. Add, in what this host's image is made from, %s, below [hypervisor.qemu]: %s" % (base, reason, there, lines)
+    override = (runtime.get("read_only") or {}).get("override")
+    with_drop_ins = ", with all that its config.d sets" if runtime["config_dir"].get("drop_ins") else ""
+    if override:
+        text += ". Or copy %s to %s%s, which this runtime reads first, and set the keys there" % (base, override, with_drop_ins)
+    elif runtime["config"]["how"] == "config_path":
+        text += ". Or copy it to a folder that can be written%s, set the keys there, and name the copy with ConfigPath in the handler" % with_drop_ins
+    return text
+
+
 def _way(runtimes: list[Data], options: dict[str, list[Data]], without: frozenset[str], observations: Data, policy: Data) -> Data | None:
     """The cheapest way to repair these runtimes without what has failed, as far as they can be; None where none of them can."""
     plans, settings, repaired, left_out = [], [], [], []
@@ -187,14 +229,13 @@ def _way(runtimes: list[Data], options: dict[str, list[Data]], without: frozense
             left_out.append(runtime)
             continue
         repaired.append(runtime)
-        keys, notes = wanted_keys(option["engine"], runtime["runtime"], runtime["release"], option["qemu_path"] or None)
+        keys, notes, to_write = _keys(runtime, option)
         will_be = dict(runtime["values"], **keys)
         proof = proof_arguments(dict(runtime, values=will_be), option["engine"])
         if option["qemu_path"] == STAGED:
             proof["binary"] = STAGED
         plans.append(dict(option, keys=keys, notes=notes, price=_price(runtime, keys), proof=proof))
-        effective = all(runtime["values"].get(key) == value for key, value in keys.items())
-        if option["qemu_path"] == STAGED or not effective:
+        if to_write:
             wish = {"runtimes": [runtime["id"]], "engine": option["engine"], "qemu_path": option["qemu_path"], "method": policy["method"]}
             settings.append(dict(wish, requested_engine=option["requested_engine"]) if option["requested_engine"] else wish)
     if not plans:
@@ -262,7 +303,8 @@ def make_plan(observations: Data, runtimes: list[Data], assessment: Data, policy
         reason = _for_a_person(own)
         if reason is None and any(f["affects"] == "engine" and f["severity"] != "info" for f in own):
             options[runtime["id"]], closed = _options(runtime, observations, policy)
-            reason = closed if not options[runtime["id"]] else None
+            options[runtime["id"]], unwritable = _writable(runtime, options[runtime["id"]], policy["method"])
+            reason = None if options[runtime["id"]] else unwritable or closed
             if reason is None:
                 repairable.append(runtime)
         if reason is not None:

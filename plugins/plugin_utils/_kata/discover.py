@@ -143,6 +143,17 @@ def _drop_in_unsafe(host, runtime, base_values, rules):
     return None
 
 
+def _read_only(host, found, path, folder):
+    """Why no file can be written where a runtime's configuration lies, and where one of the same content would be read instead."""
+    places = host.kata.get("read_only") or {}
+    override = None
+    if found["how"] == "default" and "/etc/kata-containers" not in places:
+        first = wiring.defaults_of(host, found["kind"], found["release"], found["shim"])[0]
+        free = host.resolve(first) != first  # nothing is there, or a link that a copy can replace
+        override = first if first.startswith("/etc/") and free else None
+    return {"base_file": places.get(path), "drop_in": places.get(folder), "override": override}
+
+
 def _runtime(host, found):
     """The contract ``runtime`` of one base file and runtime kind, still without ``drop_in``; and the values of the base file alone."""
     real = found["real"]
@@ -179,6 +190,7 @@ def _runtime(host, found):
             "drop_ins": [{key: source[key] for key in ("name", "path", "kind", "sha256")} for source in sources],
             "shared_with": [other for other in _bases_beside(host, folder) if other != real],
         },
+        "read_only": _read_only(host, found, path, folder),
         "hypervisor": merged["hypervisor"],
         "values": values,
         "sources": origins,

@@ -292,3 +292,55 @@ def test_a_qemu_that_is_too_strict_is_nothing_to_fall_back_to():
     broken = o.qemu(version="10.0.13", native="not_compiled")
     made = plan(o.runtime(), o.observations([broken]), strategies=["configuration"], allow_fallback=True)
     assert made["strategy"] == "impossible"
+
+
+RO = "its file system is mounted read-only"
+
+
+def read_only(**changes):
+    return dict({"base_file": RO, "drop_in": RO, "override": None}, **changes)
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_configuration_that_cannot_be_written_is_foreseen_with_the_text_to_put_in(safe):
+    runtime = o.runtime(values=CACHE_OFF, read_only=read_only(), drop_in={"safe": safe, "reason": None})
+    made = plan(runtime, o.observations())
+    assert (made["needed"], made["strategy"], made["settings"]) == (True, "impossible", [])
+    (left,) = made["remaining"]
+    assert RO in left["reason"]
+    for line in ('block_device_aio = "native"', "block_device_cache_set = true", "block_device_cache_direct = true", "[hypervisor.qemu]", o.CONFIG):
+        assert line in left["reason"]
+    assert ("60-kataops-aio.toml" in left["reason"]) is safe
+    assert "ConfigPath" in left["reason"]  # this runtime's handler names its file
+
+
+def test_what_is_read_before_a_configuration_that_cannot_be_written_is_offered():
+    place = "/etc/kata-containers/configuration.toml"
+    runtime = o.runtime(values=CACHE_OFF, read_only=read_only(override=place))
+    (left,) = plan(runtime, o.observations())["remaining"]
+    assert "copy %s to %s" % (o.CONFIG, place) in left["reason"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "method", "strategy"),
+    [
+        ({"drop_in": None}, "auto", "configuration"),
+        ({"drop_in": None}, "base_file", "impossible"),
+        ({"base_file": None}, "base_file", "configuration"),
+        ({"base_file": None}, "drop_in", "impossible"),
+    ],
+)
+def test_only_the_file_that_would_be_written_counts(changes, method, strategy):
+    assert plan(o.runtime(values=CACHE_OFF, read_only=read_only(**changes)), o.observations(), method=method)["strategy"] == strategy
+
+
+def test_what_needs_no_writing_is_repaired_on_a_read_only_system():
+    made = plan(o.runtime(read_only=read_only()), o.observations(kernel=o.kernel(65536)))
+    assert (made["strategy"], made["limits"], made["remaining"]) == ("configuration", {"aio_max_nr": 1048576}, [])
+
+
+def test_a_runtime_on_a_read_only_system_does_not_keep_the_others_from_being_repaired():
+    fixed = o.runtime(config=STALE, values=CACHE_OFF, read_only=read_only())
+    runtimes, observations, policy = [fixed, o.runtime(values=CACHE_OFF)], o.observations(), o.policy()
+    made = make_plan(observations, runtimes, assess(observations, runtimes, policy), policy)
+    assert ([s["runtimes"] for s in made["settings"]], [item["runtime"] for item in made["remaining"]]) == ([[o.CONFIG]], [STALE])

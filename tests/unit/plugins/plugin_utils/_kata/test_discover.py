@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -343,3 +345,35 @@ def test_a_named_drop_in_is_no_base_file(tmp_path):
     kata = observe(layouts.build(layouts.load("static_3_7_0"), tmp_path), extra_files=[drop_in])
     assert SHARE + "/config.d/config.d" not in kata["config_dirs"]
     assert [runtime["id"] for runtime in discover(kata)] == [SHARE + "/configuration-qemu.toml"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a mount needs root")
+@pytest.mark.parametrize(
+    ("name", "read_only", "override"),
+    [("static_3_7_0", True, None), ("static_3_7_0", False, None), ("default_only", True, "/etc/kata-containers/configuration.toml")],
+)
+def test_what_cannot_be_written_is_told_by_a_real_mount(name, read_only, override, tmp_path):
+    """In a mount namespace of its own, the installation's tree is bound read-only over itself, as on image-based systems."""
+    if name == "default_only":
+        layout = layouts.load("static_3_7_0")
+        layout["files"] = {path: text for path, text in layout["files"].items() if path.startswith(("/opt/", "/usr/"))}
+    else:
+        layout = layouts.load(name)
+    root = Path(layouts.build(layout, tmp_path))
+    (root / "etc").mkdir(exist_ok=True)
+    script = (
+        "import json, sys; from ansible_collections.kataops.aio.plugins.module_utils._kata.collect import collect;"
+        "from ansible_collections.kataops.aio.plugins.plugin_utils._kata.discover import discover;"
+        "print(json.dumps([(r['id'], r['config']['how'], r['read_only']) for r in discover(collect(sys.argv[1]))]))"
+    )
+    mount = 'mount --bind "$0/opt" "$0/opt" && mount -o remount,ro,bind "$0/opt" && ' if read_only else ""
+    command = ["unshare", "--mount", "sh", "-c", mount + 'exec "$1" -c "$2" "$0"', str(root), sys.executable, script]
+    environment = dict(os.environ, PYTHONPATH=str(next(path for path in sys.path if (Path(path) / "ansible_collections" / "kataops").exists())))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found
+    assert name != "default_only" or {told["override"] for _id, how, told in found if how == "default"} == {override}
+    for _id, _how, told in found:
+        reason = "its file system is mounted read-only" if read_only else None
+        assert (told["base_file"], told["drop_in"]) == (reason, reason)
