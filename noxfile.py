@@ -62,6 +62,7 @@ def collection(session: nox.Session) -> Path:
     It lies outside the checkout, as there ansible-test would take files that git ignores for the collection's.
     """
     tree = CACHE / f"tree-{hashlib.sha256(str(TOP).encode()).hexdigest()[:12]}" / session.name
+    session.chdir(TOP)  # a session may make its copy again
     shutil.rmtree(tree, ignore_errors=True)
     copy = tree / "ansible_collections" / "kataops" / "aio"
     listed = subprocess.run(["git", "-C", TOP, "ls-files", "-z", "-co", "--exclude-standard"], capture_output=True, check=True).stdout
@@ -162,7 +163,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=CORES[DEFAULT])
 def types(session: nox.Session) -> None:
     """mypy over the controller's code."""
-    session.install("mypy>=1.11", "types-PyYAML", core_requirement(DEFAULT), "-r", "requirements.txt")
+    session.install("mypy>=1.11", "types-PyYAML", "types-jmespath", core_requirement(DEFAULT), "-r", "requirements.txt")
     tree = collection(session).parents[2]
     session.run("mypy", "--config-file", "pyproject.toml", "-p", "ansible_collections.kataops.aio.plugins.plugin_utils", env={"MYPYPATH": str(tree)})
 
@@ -191,7 +192,7 @@ def build(session: nox.Session) -> None:
 def importer(session: nox.Session) -> None:
     """Galaxy's own importer over the archive: an error or a warning fails."""
     session.install("galaxy-importer>=0.4.31", core_requirement(DEFAULT))
-    checked_archive(session, collection(session).parents[2] / "dist")
+    checked_archive(session, (TOP / session.create_tmp()).resolve() / "dist")
 
 
 def checked_archive(session: nox.Session, dist: Path) -> None:

@@ -23,7 +23,7 @@ try:
     from tomlkit.exceptions import TOMLKitError
     from tomlkit.items import Comment, InlineTable, Item, SingleKey, Table
 except ImportError:  # a drop-in needs no editor; an edit of the base file says what is missing
-    tomlkit = None
+    tomlkit = None  # type: ignore[assignment]  # typed as the module where it is there
 
 BOM = "\ufeff"
 BARE_KEY = re.compile(r"^[A-Za-z0-9_-]+$")
@@ -176,7 +176,10 @@ class _Document:
         return old
 
     def take_out(self, table: str, name: str) -> None:
-        container, index = _find(self.model, ("hypervisor", table), name)
+        place = _find(self.model, ("hypervisor", table), name)
+        if place is None:
+            raise _refused(self.where, "it has no key %s in [hypervisor.%s]" % (name, table))
+        container, index = place
         del container.body[index]
         self._render(None, 0)
 
@@ -268,14 +271,17 @@ def _place(container: Container, name: str) -> tuple[int, Item | None]:
         while last + 1 < len(body) and isinstance(body[last + 1][1], Comment):
             last += 1
         return last + 1, body[last][1]
-    rows = [index for index, (key, item) in enumerate(body) if key is not None and not isinstance(item, Table) and type(item).__name__ != "AoT"]
+    keys = {index: key.key for index, (key, item) in enumerate(body) if key is not None and not isinstance(item, Table) and type(item).__name__ != "AoT"}
     family = name.rsplit("_", 1)[0]
     while "_" in family:
-        relatives = [index for index in rows if body[index][0].key.startswith(family + "_")]
+        relatives = [index for index, key in keys.items() if key.startswith(family + "_")]
         if relatives:
             return relatives[-1] + 1, body[relatives[-1]][1]
         family = family.rsplit("_", 1)[0]
-    return (rows[-1] + 1, body[rows[-1]][1]) if rows else (0, None)
+    if not keys:
+        return 0, None
+    last = max(keys)
+    return last + 1, body[last][1]
 
 
 def _same(one: t.Any, other: t.Any) -> bool:

@@ -152,8 +152,8 @@ def _qemu_findings(runtime: Data, qemu: Data | None) -> list[Data]:
     found = []
     if qemu["firmware"]["missing"]:
         detail = "Not found: %s." % ", ".join(qemu["firmware"]["missing"])
-        asked = _saw("firmware search path of %s" % path, ", ".join(qemu["firmware"]["search_paths"] or []), "command")
-        found.append(finding("firmware_missing", runtime["id"], path, [asked], detail))
+        searched = _saw("firmware search path of %s" % path, ", ".join(qemu["firmware"]["search_paths"] or []), "command")
+        found.append(finding("firmware_missing", runtime["id"], path, [searched], detail))
     refused = hot_plug_refused(runtime, qemu)
     if any(argument["blocks"] for argument in refused):
         detail = "Kata %s sends as a string: %s." % (
@@ -517,8 +517,8 @@ def effective_engine(runtime: Data, observations: Data, findings: list[Data]) ->
     """
     verdict = verdict_of(runtime, [f for f in findings if f["affects"] == "engine" or f["severity"] != "warning" or f["key"] in _UNKNOWN])
     if is_another_hypervisor(runtime):
-        reason = "the hypervisor is %s: QEMU's engines do not apply" % runtime["hypervisor"]
-        return {"requested": None, "direct": None, "ignored": None, "effective": None, "reason": reason, "verdict": verdict}
+        another = "the hypervisor is %s: QEMU's engines do not apply" % runtime["hypervisor"]
+        return {"requested": None, "direct": None, "ignored": None, "effective": None, "reason": another, "verdict": verdict}
     request = block_request(runtime)
     asked = {"requested": request["engine"], "direct": request["direct"], "ignored": request["ignored"]}
     effective, reason = _effective(runtime, observations, findings, request)

@@ -149,7 +149,7 @@ def _options(runtime: Data, observations: Data, policy: Data) -> tuple[list[Data
         closed = "the storage refuses O_DIRECT, which %s needs" % engine
     else:
         for strategy in policy["strategies"]:
-            if strategy == "configuration" and serves(qemu, engine) and takes_disks(runtime, qemu):
+            if strategy == "configuration" and qemu is not None and serves(qemu, engine) and takes_disks(runtime, qemu):
                 options.append(dict(base, strategy=strategy, key="configuration with %s" % path, reason="%s has %s" % (path, engine)))
             elif strategy == "reuse":
                 for other in reusable(observations, engine, runtime):

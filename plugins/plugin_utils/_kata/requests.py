@@ -27,8 +27,8 @@ def block_request(runtime: Data) -> Data:
     kind = "rs" if runtime["runtime"] == "rs" else "go"
     support = engine_support(kind, release)
     if support["always"]:
-        reason = "Kata %s (%s) always uses %s." % (release, kind, support["always"])
-        return {"engine": support["always"], "direct": False, "direct_possible": False, "ignored": True, "reason": reason}
+        always = "Kata %s (%s) always uses %s." % (release, kind, support["always"])
+        return {"engine": support["always"], "direct": False, "direct_possible": False, "ignored": True, "reason": always}
     possible = support["native"] is not False
     needed = [key for key in support["native_keys"] if key != "block_device_aio"]
     missing = [key for key in needed if values.get(key) is not True]

@@ -133,8 +133,8 @@ def _summary(plans: t.Mapping[str, Data], repair: list[str], impossible: list[Da
         lines.append("  and %d more can be repaired only in part; the report has them all" % (len(partly) - NAMED))
     if repair:
         lines.append("  waves of %s" % ", ".join(str(size) for size in sizes))
-    for host in impossible[:NAMED]:
-        lines.append("  %s: %s" % (host["host"], "; ".join(host["reasons"])))
+    for closed in impossible[:NAMED]:
+        lines.append("  %s: %s" % (closed["host"], "; ".join(closed["reasons"])))
     if len(impossible) > NAMED:
         lines.append("  and %d more without a way; the report has them all" % (len(impossible) - NAMED))
     return lines
