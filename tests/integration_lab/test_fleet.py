@@ -231,3 +231,37 @@ def test_a_host_pulls_and_repairs_itself(tmp_path):
         subprocess.run([LAB, "down", host], check=False)
     assert "1 repaired" in first, first
     assert "1 nothing to do" in second and "changed=0" in second.rsplit("PLAY RECAP", 1)[1], second
+
+
+# --- one bad handler ---
+
+STALE = """
+cat >>/etc/containerd/config.toml <<'END'
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.kata-debug]
+  runtime_type = "io.containerd.kata-debug.v2"
+  runtime_path = "/opt/kata/bin/containerd-shim-kata-v2"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.kata-debug.options]
+    ConfigPath = "/opt/kata/share/defaults/kata-containers/custom-runtimes/debug/configuration-qemu.toml"
+END
+"""
+
+
+def test_one_bad_handler_does_not_keep_a_host_from_being_repaired(broken):
+    """A handler whose configuration an upgrade removed is named; the other is repaired and proved, the rollout goes on, and the exit status is bad."""
+    host = HOSTS[0]
+    kept = on(host, "cat /etc/containerd/config.toml")
+    try:
+        on(host, STALE)
+        command = [sys.executable, "-m", "ansible", "playbook", "-i", "inventory.json", "kataops.aio.remediate", "--limit", host]
+        done = subprocess.run(command, cwd=broken, env=environment(broken), capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 2, done.stdout[-6000:] + done.stderr
+        assert "(kata-debug) stays as it is: " in done.stdout
+        assert "the price on %s: File-backed volumes" % host in done.stdout
+        (entry,) = json.loads((broken / "kata-aio-report" / "kata-aio-report.json").read_text())["hosts"]
+        assert (entry["outcome"], entry["verdict"], entry["error"]) == ("partly_repaired", "broken", None)
+        assert {runtime["verdict"] for runtime in entry["after"]["runtimes"] if "kata-qemu" in runtime["handlers"]} == {"ok"}
+        left_out = playbook(broken, "remediate", "--limit", host, "-e", '{"kata_aio_exclude": ["kata-debug"]}')
+        assert "1 runtime is left out by kata_aio_exclude" in left_out
+        assert "changed=0" in left_out
+    finally:
+        subprocess.run([LAB, "ssh", host, "cat >/etc/containerd/config.toml"], input=kept, check=True, text=True)

@@ -9,7 +9,7 @@ import typing as t
 
 from ansible_collections.kataops.aio.plugins.plugin_utils._judge.assess import assess, proof_arguments, qemu_of
 from ansible_collections.kataops.aio.plugins.plugin_utils._judge.plan import make_plan
-from ansible_collections.kataops.aio.plugins.plugin_utils._kata.discover import KEPT, discover, missing_documents
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata.discover import KEPT, look
 
 SCHEMA_VERSION = 1
 
@@ -18,10 +18,9 @@ Data = t.Dict[str, t.Any]
 
 def second_look(observations: Data) -> tuple[list[Data], dict[str, list[str]]]:
     """The host's runtimes, and what a second round trip has to fetch first, as further module options; none where the first one was enough."""
-    missing = missing_documents(observations["kata"])
+    runtimes, missing = look(observations["kata"])
     if missing:
         return [], {"containerd_configs": missing}
-    runtimes = discover(observations["kata"])
     documents = observations["kata"]["documents"]
     # A path from a text that others than root can write is not asked for: the host would run it.
     untrusted = {name for path, document in documents.items() if document.get("untrusted") for name in (path, *document["names"])}

@@ -261,8 +261,29 @@ def discover(kata):
     :arg kata: what the host sent (contract ``kata``).
     :returns: a list of ``runtime`` (contract), those with handlers first, each in the order of their base files.
     """
-    host = kata_host.Host(kata)
-    found = _with_handlers(host, [])
+    return look(kata)[0]
+
+
+def missing_documents(kata):
+    """What the parse needs and the host has not sent: paths, patterns, shims and config.d folders for ``collect(wanted=…)``, or an empty list."""
+    return look(kata)[1]
+
+
+def look(kata):
+    """``(runtimes, missing)``: what :func:`discover` and :func:`missing_documents` tell, from one walk over the host's documents.
+
+    Where something is missing, the runtimes are those of what was sent.
+    """
+    host, wanted = kata_host.Host(kata), []
+    found = _with_handlers(host, wanted)
+    for entry in found.values():
+        folder = posixpath.join(posixpath.dirname(entry["real"] or "/"), "config.d")
+        if entry["real"] and folder not in kata["config_dirs"] and not host.known(folder):
+            wanted.append(folder)
+    return _runtimes(host, found), sorted(dict.fromkeys(wanted))
+
+
+def _runtimes(host, found):
     _without_handlers(host, found)
     pairs = [_runtime(host, entry) for entry in found.values()]
     pairs.sort(key=lambda pair: (not pair[0]["handlers"], pair[0]["id"], pair[0]["runtime"] or ""))
@@ -272,22 +293,10 @@ def discover(kata):
         rules = "go" if any(other["config_dir"]["path"] == folder and other["runtime"] != "rs" for other in runtimes) else "rs"
         reason = _drop_in_unsafe(host, runtime, base_values, rules)
         runtime["drop_in"] = {"safe": reason is None, "reason": reason}
-        runtime["problems"] += [{"code": "limits", "where": "host", "detail": text} for text in kata["limits"]]
+        runtime["problems"] += [{"code": "limits", "where": "host", "detail": text} for text in host.kata["limits"]]
     seen = set()
     for runtime in runtimes:
         if runtime["id"] in seen:  # one base file, read by both runtimes
             runtime["id"] += "#" + (runtime["runtime"] or "unknown")
         seen.add(runtime["id"])
     return runtimes
-
-
-def missing_documents(kata):
-    """What the parse needs and the host has not sent: paths, patterns, shims and config.d folders for ``collect(wanted=…)``, or an empty list."""
-    wanted = []
-    host = kata_host.Host(kata)
-    found = _with_handlers(host, wanted)
-    for entry in found.values():
-        folder = posixpath.join(posixpath.dirname(entry["real"] or "/"), "config.d")
-        if entry["real"] and folder not in kata["config_dirs"] and not host.known(folder):
-            wanted.append(folder)
-    return sorted(dict.fromkeys(wanted))

@@ -130,6 +130,9 @@ def summary_lines(report, width=MIN_WIDTH):
     boxes = totals["sandboxes"]
     if boxes["silent_fallbacks"]:
         lines += _wrap("%d of %d running sandboxes use threads unasked." % (boxes["silent_fallbacks"], boxes["total"]), width)
+    left_out = sum(rule["occurrences"] for rule in report["findings"] if rule["id"] == "KAIO016")
+    if left_out:
+        lines += _wrap("%d runtime%s left out by kata_aio_exclude; the report names them." % (left_out, " is" if left_out == 1 else "s are"), width)
     serious = [rule for rule in report["findings"] if rule["severity"] != "info"]
     for rule in serious[:5]:
         lines.append("")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from ansible_collections.kataops.aio.plugins.plugin_utils._judge.assess import finding
 from ansible_collections.kataops.aio.plugins.plugin_utils._report.model import report_model
 from ansible_collections.kataops.aio.plugins.plugin_utils._report.terminal import (
     fit,
@@ -130,3 +131,8 @@ def test_markdown_code_stays_code(text):
     if one_line(text):
         assert len(re.findall(r"<(?!/?p>|/?code>)", html)) == 0
         assert html.count("<code>") == 1
+
+
+def test_what_is_left_out_is_told():
+    item = fleet.item("h1", fleet.facts("h1", findings=[finding("excluded", fleet.CONFIG, fleet.CONFIG)], verdict="not_applicable"))
+    assert "1 runtime is left out by kata_aio_exclude; the report names them." in lines([item])
