@@ -15,7 +15,7 @@ from ansible_collections.kataops.aio.plugins.module_utils._host import guard, tr
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.bench import bench
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.observe import observe_qemus
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.proof import prove
-from conftest import program
+from ansible_collections.kataops.aio.tests.hostile.attack import program
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,8 +44,11 @@ def below(tmp_path, monkeypatch):
 
 @pytest.fixture(params=["namespace", "subreaper"])
 def kind(request, monkeypatch):
+    guard._reap()
     if request.param == "subreaper":
         monkeypatch.setattr(guard, "_own_process_namespace", lambda: None)
+    yield
+    guard._reap()
 
 
 @pytest.mark.parametrize("how", BROKEN)

@@ -24,7 +24,7 @@ from ansible_collections.kataops.aio.plugins.module_utils._qemu.qmp import QmpRe
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.requirements import absent_devices
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.wrapper import parse_wrapper
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata.cri import _TEMPLATE_LINE
-from conftest import alone, program
+from ansible_collections.kataops.aio.tests.hostile.attack import alone, program
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.kataops.aio.plugins.module_utils._host import command, guard
 from ansible_collections.kataops.aio.plugins.module_utils._host.child import Child
 from ansible_collections.kataops.aio.plugins.module_utils._host.guard import Guard
-from conftest import alone, program, sleepers, wait_for
+from ansible_collections.kataops.aio.tests.hostile.attack import alone, program, sleepers, wait_for
 
 _numbers = itertools.count(720000 + os.getpid() % 1000 * 10)
 

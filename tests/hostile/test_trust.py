@@ -26,7 +26,7 @@ from ansible_collections.kataops.aio.plugins.module_utils._tree import in_place,
 from ansible_collections.kataops.aio.plugins.modules import qemu_build
 from ansible_collections.kataops.aio.plugins.plugin_utils._judge.facts import second_look
 from ansible_collections.kataops.aio.tests.fixtures.layouts import layouts
-from conftest import ORDINARY, program, wait_for
+from ansible_collections.kataops.aio.tests.hostile.attack import ORDINARY, program, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -9,7 +9,7 @@ import os
 import typing as t
 
 from ansible_collections.kataops.aio.plugins.module_utils._host.child import Child, OutputTooLong
-from ansible_collections.kataops.aio.plugins.module_utils._host.guard import PATH, Guard
+from ansible_collections.kataops.aio.plugins.module_utils._host.guard import PATH, Guard, shared
 
 
 class Done(t.NamedTuple):
@@ -56,16 +56,13 @@ def run(
     :arg seconds: when it is killed, with all that it started.
     :arg limit: bytes of stdout and stderr together, beyond which it is killed.
     :arg environment: variables beside :data:`~.guard.ENVIRONMENT`.
-    :arg guard: an entered guard to start it with; by default one of its own, which gives it no network.
+    :arg guard: an entered guard to start it with; by default the shared one, which gives it no network.
     """
     program = find(argv[0])
     if program is None:
         return Done(None, b"", "", "there is no command %s" % argv[0], missing=True)
-    if guard is None:
-        with Guard() as own:
-            return run([program, *argv[1:]], seconds, limit, environment, own)
     try:
-        child = Child([program, *argv[1:]], guard, seconds, environment=environment, limit=limit)
+        child = Child([program, *argv[1:]], guard or shared(), seconds, environment=environment, limit=limit)
     except OSError as error:
         return Done(None, b"", "", "the kernel does not run it: %s" % error.strerror, missing=isinstance(error, FileNotFoundError))
     child.close_input()

@@ -17,7 +17,7 @@ import re
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.module_utils._host import files
 from ansible_collections.kataops.aio.plugins.module_utils._host.child import Child, OutputTooLong
-from ansible_collections.kataops.aio.plugins.module_utils._host.guard import Guard, GuardLost
+from ansible_collections.kataops.aio.plugins.module_utils._host.guard import Guard, GuardLost, shared
 from ansible_collections.kataops.aio.plugins.module_utils._qemu import engines as _engines
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.elf import read_elf
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.engines import ENGINES, evidence
@@ -48,16 +48,24 @@ def observe_qemus(paths, storage_path=None, timeout=10, run=True):
     """
     folder = storage_folder(storage_path)
     results, by_file = [], {}
-    with Guard() as guard:
-        for path in paths:
-            key = _identity(path)
-            if key in by_file:
-                if path not in by_file[key]["names"]:
-                    by_file[key]["names"].append(path)
-                continue
-            by_file[key] = observe_qemu(path, folder, timeout, run, guard)
-            results.append(by_file[key])
+    for path in paths:
+        key = _identity(path)
+        if key in by_file:
+            if path not in by_file[key]["names"]:
+                by_file[key]["names"].append(path)
+            continue
+        by_file[key] = _observe_guarded(path, folder, timeout, run)
+        results.append(by_file[key])
     return results
+
+
+def _observe_guarded(path, folder, timeout, run):
+    snap = path.startswith("/snap/") or ("\0" not in path and os.path.realpath(path).endswith("/bin/snap"))
+    if not snap:
+        return observe_qemu(path, folder, timeout, run, shared())
+    # A snap is put into its confinement by a setuid program, which no_new_privs forbids.
+    with Guard(confine=False) as guard:
+        return observe_qemu(path, folder, timeout, run, guard)
 
 
 def _identity(path):
