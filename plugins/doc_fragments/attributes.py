@@ -32,7 +32,7 @@ options:
     type: list
     elements: str
     default: []
-    version_added: 0.1.0
+    version_added: 0.2.0
 """
 
     # Modules that only look.

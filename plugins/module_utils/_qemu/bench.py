@@ -18,6 +18,7 @@ import time
 
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.module_utils._host.child import Child, OutputTooLong
+from ansible_collections.kataops.aio.plugins.module_utils._host.files import read_head
 from ansible_collections.kataops.aio.plugins.module_utils._host.guard import Guard
 from ansible_collections.kataops.aio.plugins.module_utils._host.kernel import free_contexts
 from ansible_collections.kataops.aio.plugins.module_utils._host.storage import filesystem_of, parse_mountinfo
@@ -134,8 +135,7 @@ def cpu_seconds(pids):
 
 def _filesystem(folder):
     try:
-        with open("/proc/self/mountinfo", "rb") as stream:
-            return filesystem_of(os.path.realpath(folder), parse_mountinfo(stream.read()))
+        return filesystem_of(os.path.realpath(folder), parse_mountinfo(read_head("/proc/self/mountinfo", 16 << 20)))
     except OSError:
         return None
 

@@ -13,11 +13,14 @@ import os
 import re
 from collections import namedtuple
 
+from ansible_collections.kataops.aio.plugins.module_utils._host.files import read_head
+
 ENGINES = ("threads", "native", "io_uring")
 
 # How many events QEMU asks the kernel for per AioContext (MAX_EVENTS in QEMU's block/linux-aio.c).
 AIO_EVENTS_PER_CONTEXT = 1024
 
+_MOST_MAPS = 16 << 20  # QEMU's map has some 50 KB
 # Of an error's description so much is looked at; QEMU's longest has some 200 characters.
 MAX_WORDS = 4096
 
@@ -167,8 +170,7 @@ def kernel_trace(pids, proc="/proc"):
     for pid in pids:
         base = os.path.join(proc, str(pid))
         try:
-            with open(os.path.join(base, "maps"), encoding="utf-8", errors="replace") as stream:
-                maps = stream.read()
+            maps = read_head(os.path.join(base, "maps"), _MOST_MAPS).decode("utf-8", "replace")
             names = os.listdir(os.path.join(base, "fd"))
             threads += _own_threads(os.path.join(base, "task"))
         except OSError:

@@ -13,6 +13,7 @@ import os
 from ansible_collections.kataops.aio.plugins.module_utils._change.ledger import DEFAULT_FOLDER as LEDGER_FOLDER
 from ansible_collections.kataops.aio.plugins.module_utils._change.ledger import Ledger
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host.files import read_head
 from ansible_collections.kataops.aio.plugins.module_utils._kata import collect as _kata
 
 _LARGEST_FILE = 8 * 1024 * 1024
@@ -58,9 +59,8 @@ def by_configuration(tree, config_paths=()):
         if document["kind"] != "regular":
             continue
         try:
-            with open(path, "rb") as handle:
-                if name in handle.read(_LARGEST_FILE):
-                    sentences.append("%s names it" % path)
+            if name in read_head(path, _LARGEST_FILE):
+                sentences.append("%s names it" % path)
         except FileNotFoundError:
             continue
         except OSError as error:
