@@ -40,7 +40,7 @@ molecule:  ## Only the molecule scenarios, on disposable hosts
 	@tests/run molecule
 
 docs:  ## Write docs/rules.md and docs/variables.md again from the collection's data
-	@tests/lab/env && PYTHONPATH=.cache/collections .venv/bin/python docs/generate.py
+	@tests/lab/env && PYTHONPATH=collections .venv/bin/python docs/generate.py
 
 bench:  ## What an observation and a build cost, as ratios measured side by side (ARGS=observe, ARGS=build, ARGS=fleet: one of them)
 	@tests/bench/run $(ARGS)

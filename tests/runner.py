@@ -147,7 +147,7 @@ def lint_steps():
 def pytest_step(name, venv, folders, **more):
     report = LOGS / f"{name.replace('/', '_')}.xml"
     command = ["pytest", "-q", "-p", "no:cacheprovider", "--color=no", f"--junitxml={report}", *folders]
-    environment = {"ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".cache" / "collections"), **more.pop("environment", {})}
+    environment = {"ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / "collections"), **more.pop("environment", {})}
     return Step(name, command, count=junit(report), environment=environment, venv=venv, **more)
 
 
