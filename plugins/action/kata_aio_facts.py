@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.plugin_utils._judge.facts import judged_facts, second_look
@@ -39,6 +40,15 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
+        try:
+            return self._look(task_vars)
+        except AnsibleConnectionFailure as exc:
+            # Ansible would drop the host, and its words with it; the playbooks keep both for the report, which marks the host as unreachable in the end.
+            if not (task_vars or {}).get("__kata_aio_keep_unreachable"):
+                raise
+            return {"failed": True, "changed": False, "msg": str(exc), "kata_aio_unreachable": True}
+
+    def _look(self, task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
         variables = task_vars or {}
         args = dict(self._task.args)
         for option, variable in VARIABLES.items():

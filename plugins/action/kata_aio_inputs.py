@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import os
+import sys
 import typing as t
 
 from ansible.plugins.action import ActionBase
@@ -36,6 +38,12 @@ class ActionModule(ActionBase):
         if variables.get("__kata_aio_command") == "remediate":
             for problem, hosts in _missing_files(hostvars, variables["ansible_play_hosts_all"]).items():
                 where.setdefault(problem, []).extend(hosts)
+        everyone = variables["ansible_play_hosts_all"]
+        needed = libraries(variables.get("__kata_aio_command"), any(hostvars.raw_get(host).get("kata_aio_query") for host in everyone))
+        for library in needed:
+            if importlib.util.find_spec(library) is None:
+                problem = "the controller's Python (%s) lacks the library %s; expected what the collection's requirements.txt lists: %s -m pip install %s"
+                where.setdefault(problem % (sys.executable, library, sys.executable, library), []).extend(everyone)
         if not where:
             return {"changed": False, "problems": [], "started_at": started_at}
         lines = ["%s (%s)" % (problem, _named(hosts, len(variables["ansible_play_hosts_all"]))) for problem, hosts in where.items()]
@@ -44,8 +52,17 @@ class ActionModule(ActionBase):
             "changed": False,
             "problems": sorted(where),
             "started_at": started_at,
-            "msg": "The variables have %d mistake(s); no host was touched:\n%s" % (len(lines), "\n".join("- " + line for line in lines)),
+            "msg": "The input check found %d mistake(s); no host was touched:\n%s" % (len(lines), "\n".join("- " + line for line in lines)),
         }
+
+
+def libraries(command: str | None, query: bool) -> list[str]:
+    """The Python libraries that the controller needs for a playbook. A host would be told only in the middle of a rollout.
+
+    :arg query: whether a report is queried.
+    """
+    needed = [] if sys.version_info >= (3, 11) else ["tomli"]
+    return needed + (["tomlkit"] if command == "remediate" else []) + (["jmespath"] if query else [])
 
 
 def _missing_files(hostvars: t.Any, hosts: list[str]) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import json
 import pathlib
 import shlex
 
@@ -15,8 +16,8 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.plugin_utils._ansible.plain import plain
-from ansible_collections.kataops.aio.plugins.plugin_utils._report.files import FORMATS, query_report, write_report
-from ansible_collections.kataops.aio.plugins.plugin_utils._report.model import POLICIES, report_model
+from ansible_collections.kataops.aio.plugins.plugin_utils._report.files import FORMATS, query_report, write_answer, write_report
+from ansible_collections.kataops.aio.plugins.plugin_utils._report.model import POLICIES, limit_of, report_model
 from ansible_collections.kataops.aio.plugins.plugin_utils._report.terminal import one_line, table_lines
 
 ARGUMENTS = {
@@ -48,6 +49,8 @@ ARGUMENTS = {
 
 # As many names as a person reads; more are in the .limit file.
 NAMED = 20
+# Phases in which a failure is one under every policy: the host was not looked at, or not rolled back.
+UNCONDITIONAL = ("observe", "rollback")
 COLOURS = {"broken": "red", "degraded": "yellow", "unknown": "bright purple", "ok": "green"}
 
 
@@ -75,13 +78,17 @@ class ActionModule(ActionBase):
             collection_version=collection_version(),
             fail_on=options["fail_on"],
         )
-        answer = query_report(report, plain(options["query"])) if options["query"] else None
+        query = plain(options["query"]) or None
+        answer = query_report(report, query) if query else None
         paths = {}
         if options["dest"]:
             paths = write_report(report, plain(options["dest"]), plain(options["name"]), list(dict.fromkeys(plain(options["formats"]))))
+            paths.update(write_answer(plain(options["dest"]), plain(options["name"]), query, answer))
+        ends = ends_of(report)
         lines = table_lines(report, options["width"] or Display().columns + 1, options["max_rows"])
         if options["show"]:
-            _show(lines, paths)
+            asked = ["", "%s:" % one_line(query), *json.dumps(answer, indent=2, ensure_ascii=True).splitlines()] if query else []
+            _show(lines, paths, asked, closing_lines(report, ends, paths))
         failing = report["failing"]
         names = [item["host"] for item in failing["hosts"]]
         result = {
@@ -89,6 +96,7 @@ class ActionModule(ActionBase):
             "paths": paths,
             "totals": report["totals"],
             "failing": names,
+            "ends": ends,
             "limit": failing["limit"],
             "table": "\n".join(line for tone, line in lines),
             "query_result": answer,
@@ -102,6 +110,7 @@ class ActionModule(ActionBase):
                 "failing": names,
                 "limit": failing["limit"],
                 "paths": paths,
+                "query_result": answer,
             },
         }
         if names:
@@ -161,20 +170,52 @@ def _seconds_since(stamp):
     return round((datetime.datetime.now(datetime.timezone.utc) - start).total_seconds(), 1)
 
 
-def _show(lines, paths):
+def _show(lines, paths, answer, closing):
     display = Display()
     display.display("")
     for tone, line in lines:
         display.display(line, color=COLOURS.get(tone))
+    for line in answer:
+        display.display(line)
     for form, path in paths.items():
         if form != "limit":
-            display.display("Report: %s" % path)
+            display.display("%s: %s" % ("Answer" if form == "query" else "Report", path))
+    for line in closing:
+        display.display(line, color="red")
+
+
+def closing_lines(report, ends, paths):
+    """Why the run ends with an error, once for all hosts; nothing where it does not."""
+    if not ends:
+        return []
+    excused = len(ends) - len(report["failing"]["hosts"])
+    policy = " (kata_aio_fail_on: %s)" % report["failing"]["policy"] if excused < len(ends) else ""
+    names, total = list(ends), len(report["hosts"])
+    count = "%d of %d host%s %s" % (len(names), total, "" if total == 1 else "s", "fails" if len(names) == 1 else "fail")
+    lines = ["", "%s%s, so this run ends with an error. Ansible shows each with its reason below." % (count, policy)]
+    by_file = len(names) > NAMED and "limit" in paths and not excused
+    return [*lines, "To act on them alone: --limit %s" % shlex.quote("@" + paths["limit"] if by_file else limit_of(names))]
+
+
+def ends_of(report):
+    """How each host ends that fails: ``{host: {msg, unreachable}}``.
+
+    Those that count as failing by the policy, and those that could not be looked at, by any policy: of them a report tells nothing.
+    """
+    counted = {item["host"]: item["why"] for item in report["failing"]["hosts"]}
+    ends = {}
+    for entry in report["hosts"]:
+        error = entry["error"] or {}
+        if entry["host"] in counted or (entry["outcome"] in ("failed", "unreachable") and error.get("phase") in UNCONDITIONAL):
+            why = counted.get(entry["host"]) or error.get("message") or entry["outcome"]
+            ends[entry["host"]] = {"msg": one_line(why), "unreachable": entry["outcome"] == "unreachable"}
+    return ends
 
 
 def failure_message(failing, total, paths):
     """Why the task fails: the policy, the hosts with a reason each, and the ``--limit`` that selects them."""
     hosts = failing["hosts"]
-    lines = ["%d of %d host%s count as failing (fail_on: %s)." % (len(hosts), total, "" if total == 1 else "s", failing["policy"])]
+    lines = ["%d of %d host%s count as failing (kata_aio_fail_on: %s)." % (len(hosts), total, "" if total == 1 else "s", failing["policy"])]
     lines += ["  %s: %s" % (item["host"], one_line(item["why"])) for item in hosts[:NAMED]]
     if len(hosts) > NAMED:
         lines.append("  and %d more" % (len(hosts) - NAMED))

@@ -93,7 +93,8 @@ options:
         type: float
   query:
     description:
-      - A JMESPath expression over the report, for a view of one's own.
+      - A JMESPath expression over the report, for a view of one's own. The answer is shown on the terminal (with O(show)), returned as RV(query_result),
+        and written as C(<name>.query.json) (with O(dest)).
       - Needs the Python library C(jmespath) on the controller.
     type: str
   fail_on:
@@ -147,7 +148,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 paths:
-  description: The files that were written, by format; C(limit) is the list of failing hosts, where there are any. Empty without O(dest).
+  description: The files that were written, by format; C(limit) is the list of failing hosts, where there are any;
+    C(query) is the answer to O(query). Empty without O(dest).
   returned: always
   type: dict
   sample: {html: /srv/reports/kata-aio-report.html, json: /srv/reports/kata-aio-report.json}
@@ -162,6 +164,13 @@ failing:
   returned: always
   type: list
   elements: str
+ends:
+  description: >-
+    How each host ends that fails, by host - C(msg) (why) and C(unreachable) (whether Ansible could not reach it). The hosts of RV(failing), and those that
+    could not be looked at, which no policy excuses. M(kataops.aio.kata_aio_host_end) takes it.
+  returned: always
+  type: dict
+  sample: {h5: {msg: KAIO101 QEMU has no libaio, unreachable: false}}
 limit:
   description: The value for C(--limit) that selects the failing hosts; V(none) where none fails.
   returned: always
@@ -217,4 +226,8 @@ artifact:
       description: As RV(paths).
       returned: always
       type: dict
+    query_result:
+      description: As RV(query_result).
+      returned: always
+      type: raw
 """

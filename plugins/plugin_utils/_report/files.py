@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 
@@ -64,6 +65,20 @@ def write_report(report, folder, name, formats):
         else:
             limit.unlink(missing_ok=True)
         return paths
+
+
+def write_answer(folder, name, query, answer):
+    """Write the answer to the user's query as ``<name>.query.json``: ``{query: absolute path}``. Without a query that of an earlier run is taken away.
+
+    :raises AioError: when the file cannot be written.
+    """
+    with writing(folder) as base:
+        path = base / (name + ".query.json")
+        if not query:
+            path.unlink(missing_ok=True)
+            return {}
+        replace_text(path, json.dumps({"query": query, "answer": answer}, indent=2) + "\n")
+        return {"query": str(path)}
 
 
 def replace_text(path, text):

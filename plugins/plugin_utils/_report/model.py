@@ -24,7 +24,7 @@ OUTCOMES = ("failed", "rolled_back", "unreachable", "untouched", "would_change",
 POLICIES = ("broken", "degraded", "never")
 
 _RUN_KEYS = ("command", "check_mode", "limit", "waves", "budget", "started_at", "seconds")
-_LOST = "Ansible lost this host before it told an outcome: it was unreachable, or a task failed outside the guarded steps"
+_LOST = "Ansible dropped this host before it told an outcome; its words are in the output of the run"
 
 
 def natural_key(name):

@@ -121,6 +121,9 @@ def summary_lines(report, width=MIN_WIDTH):
     outcomes = ", ".join("%d %s" % (count, OUTCOME_WORDS[name].lower()) for name, count in totals["outcomes"].items() if count)
     if outcomes:
         lines += _wrap("Outcome: %s." % outcomes, width)
+    if report["run"]["check_mode"]:
+        lines += _wrap("Check mode: nothing was changed.", width)
+    lines += _error_lines(report, width)
     others = [entry for entry in report["hosts"] if entry["strategies_tried"]]
     for entry in others[:5]:
         for one in entry["strategies_tried"]:
@@ -144,6 +147,24 @@ def summary_lines(report, width=MIN_WIDTH):
             lines += _wrap("         Remedy: %s" % rule["remedy"], width, "         ")
     if len(serious) > 5:
         lines += ["", "%d more kinds of findings are in the report." % (len(serious) - 5)]
+    return lines
+
+
+def _error_lines(report, width, most=5):
+    """What went wrong on hosts, in the words of Ansible or of the part that failed; hosts with the same words share a line."""
+    hosts = {}
+    for entry in report["hosts"]:
+        if entry["error"] and entry["error"]["message"]:
+            # Where the words name the host itself, all of the same kind are one nevertheless
+            words = (OUTCOME_WORDS.get(entry["outcome"], "Error"), entry["error"]["phase"], entry["error"]["message"].replace(entry["host"], "HOST"))
+            hosts.setdefault(words, []).append(entry)
+    lines = []
+    for (outcome, phase, _message), entries in list(hosts.items())[:most]:
+        names = ", ".join(entry["host"] for entry in entries[:3]) + (" and %d more" % (len(entries) - 3) if len(entries) > 3 else "")
+        where = " in phase %s" % phase if phase else ""
+        lines += _wrap("%s%s: %s: %s" % (outcome, where, names, entries[0]["error"]["message"]), width, "  ")
+    if len(hosts) > most:
+        lines.append("%d more reasons are in the report." % (len(hosts) - most))
     return lines
 
 
