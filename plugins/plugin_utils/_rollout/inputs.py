@@ -69,7 +69,9 @@ INPUTS: dict[str, Input] = {
     "kata_aio_bench_seconds": Input("int", "Seconds that benchmark writes, and reads, with each engine in each of three rounds.", "2"),
     "kata_aio_report_dir": Input("path", "Where reports are written on the controller.", "./kata-aio-report"),
     "kata_aio_report_formats": Input("list", "Formats of the report.", "[json, html]", ("json", "html", "markdown", "csv", "junit", "prometheus")),
-    "kata_aio_query": Input("str", "A JMESPath expression over the report, for a view of one's own: its answer is shown and written as `kata-aio-report.query.json`."),
+    "kata_aio_query": Input(
+        "str", "A JMESPath expression over the report, for a view of one's own: its answer is shown and written as `kata-aio-report.query.json`."
+    ),
     "kata_aio_fail_on": Input("str", "The verdict from which on a playbook ends with an error.", "broken", ("broken", "degraded", "never")),
 }
 
