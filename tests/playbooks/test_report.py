@@ -150,7 +150,7 @@ def test_results(whole):
 def test_policy_fails_the_task_with_what_to_do(whole):
     made, done, folder = whole
     assert made["failed"] is True
-    for words in ("3 of 8 hosts count as failing (fail_on: broken)", "h6: /opt: No space left on device", "--limit h5,h6,h7"):
+    for words in ("3 of 8 hosts count as failing (kata_aio_fail_on: broken)", "h6: /opt: No space left on device", "--limit h5,h6,h7"):
         assert words in made["msg"]
 
 

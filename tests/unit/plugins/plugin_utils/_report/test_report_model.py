@@ -73,7 +73,7 @@ def test_failing_hosts_have_a_reason_and_a_limit(report):
     assert report["failing"]["limit"] == "h5,h6,h7"
     why = {item["host"]: item["why"] for item in report["failing"]["hosts"]}
     assert why["h6"] == "/opt: No space left on device"
-    assert "Ansible lost this host" in why["h7"]
+    assert "Ansible dropped this host" in why["h7"]
 
 
 @pytest.mark.parametrize(
