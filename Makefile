@@ -21,7 +21,7 @@ remediate:  ## Break a disposable host as real ones are broken, repair it, show 
 audit:  ## Look at a host's block AIO, change nothing
 	@$(DEMO) audit -- $(ARGS)
 
-rollback:  ## Take a repair back, byte for byte
+rollback:  ## Roll a repair back, byte for byte
 	@$(DEMO) rollback -- $(ARGS)
 
 test:  ## All tests that a contributor needs, with one summary
@@ -45,10 +45,12 @@ docs:  ## Write docs/rules.md and docs/variables.md again from the collection's 
 bench:  ## What an observation and a build cost, as ratios measured side by side (ARGS=observe, ARGS=build, ARGS=fleet: one of them)
 	@tests/bench/run $(ARGS)
 
-clean:  ## Remove this checkout's hosts, images, reports and working files (the cache outside stays)
+clean:  ## Remove this checkout's hosts, unused images, reports and working files (the cache outside stays)
 	@if command -v podman >/dev/null; then tests/lab/lab clean; fi
 	@rm -rf .cache .venv build .pytest_cache .ruff_cache .hypothesis .ansible tests/output
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-cache: clean  ## The same, and the cache with environments, images and QEMU builds
-	@cache=$${KATAOPS_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/kataops-aio}; echo "removing $$cache"; rm -rf "$$cache"
+	@cache=$${KATAOPS_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/kataops-aio}; \
+	  [ ! -e "$$cache/installed-packages" ] || echo "packages that the lab installed stay: apt-get purge $$(sort -u "$$cache/installed-packages" | xargs)"; \
+	  echo "removing $$cache"; rm -rf "$$cache"

@@ -49,7 +49,7 @@ def parser():
     one = command("list", "list the hosts of this checkout")
     one = command("kernel", "show or put back the kernel's AIO switches, which hosts share with the machine")
     one.add_argument("action", choices=["show", "restore"])
-    one = command("clean", "remove this checkout's hosts, and the lab's network and images in podman")
+    one = command("clean", "remove this checkout's hosts, and the lab's network and images in podman that no other checkout uses")
     return top
 
 
@@ -109,8 +109,10 @@ def do_kernel(asked):
 def do_clean(_asked):
     hosts.down(None)
     hosts.forget_network()
-    images.forget()
+    kept = images.forget()
     say("removed this checkout's hosts and podman's copies of the images (the cache folder stays)")
+    if kept:
+        say(f"in use by another checkout's hosts, so they stay: {', '.join(kept)}")
 
 
 def main():

@@ -8,20 +8,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
-import textwrap
+import time
 
 from . import hosts, kernel, plants, qemus
 from .places import CHECKOUT, LAB, STATE, cache
-from .shell import LabError, run
+from .shell import LabError, run, shown
 
 HOST = "kata-host"
 BUILDER = "builder"
 PLANT = "kata-3.7.0-native"
 CONFIGURATION = "/opt/kata/share/defaults/kata-containers/configuration.toml"
 REPORT = CHECKOUT / "build" / "report"
+# With these ansible-playbook shows something of the playbook and runs nothing
+ELSEWHERE = ("--syntax-check", "--list-hosts", "--list-tasks", "--list-tags", "-h", "--help", "--version")
+CHECKS = ("--check", "-C")
 FINGERPRINT = STATE / "demo.sha256"
 
 
@@ -42,10 +46,24 @@ def playbook(name, inventory, arguments, variables=None):
 
 def own_hosts(asked):
     """The job on the user's hosts: nothing is planted, nothing is started."""
-    run(LAB / "env", "--run", timeout=900)
+    if "," not in asked.inventory and not (CHECKOUT / asked.inventory).exists():
+        raise LabError(f"the inventory {asked.inventory} does not exist; expected a path, absolute or relative to {CHECKOUT}: INVENTORY=/path/inventory.yml")
+    shown(LAB / "env", "--run")
+    started = time.time()
     code = playbook(asked.job, asked.inventory, asked.arguments)
-    print(f"\nreport: {REPORT}")
-    return code
+    return tell_report(started, code, asked.arguments)
+
+
+def tell_report(started, code, arguments):
+    """Says where this run's report is; a run without one has not looked at a host. Returns the exit status."""
+    path = REPORT / "kata-aio-report.html"
+    if path.exists() and path.stat().st_mtime >= started:
+        print(f"\nreport: {path}", flush=True)
+        return code
+    if any("kata_aio_report" in argument or argument in ELSEWHERE for argument in arguments):
+        return code
+    print("\nno report was written: see above why", flush=True)
+    return code or 1
 
 
 def lab_playbook(asked, job=None, arguments=None):
@@ -61,8 +79,8 @@ def hotplug():
 
 
 def words(seen):
-    """QEMU's own words of an answer."""
-    return seen["answered"]["error"]["desc"] if "error" in seen["answered"] else json.dumps(seen["answered"])
+    """QEMU's own words of a refusal; a success has none."""
+    return seen["answered"]["error"]["desc"] if "error" in seen["answered"] else "success"
 
 
 def show(seen):
@@ -83,10 +101,20 @@ def table(before, after):
     rows.append(("64 KiB written", *({True: "yes", False: "no", None: "no: no disk"}[seen["wrote"]] for seen in (before, after))))
     rows.append(("engine in the kernel", *(seen["engine"] or "none" for seen in (before, after))))
     for title, *cells in rows:
-        columns = [textwrap.wrap(cell, 52, break_on_hyphens=False) or [""] for cell in cells]
+        columns = [wrapped(cell, 52) for cell in cells]
         for number in range(max(map(len, columns))):
             left, right = (column[number] if number < len(column) else "" for column in columns)
             print(f"  {title if number == 0 else '':<21} {left:<53} {right}".rstrip())
+
+
+def wrapped(text, width):
+    """The text in lines of at most `width`; it is broken at spaces and after slashes only."""
+    lines = [""]
+    for piece in re.findall(r"[^ /]*[ /]?", text):
+        if lines[-1] and len((lines[-1] + piece).rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return [line.rstrip() for line in lines]
 
 
 def fingerprint():
@@ -121,13 +149,14 @@ def remediate(asked):
     code = lab_playbook(asked)
     if code != 0:
         return code
+    if any(argument in CHECKS for argument in asked.arguments):
+        print("\ncheck mode: nothing was changed on the host. Without --check the repair is made and shown.")
+        return 0
     heading("after: the same request once more")
     after = hotplug()
     show(after)
     heading("before and after")
     table(before, after)
-    if "--check" in asked.arguments or "-C" in asked.arguments:
-        return 0
     repaired = "error" not in after["answered"] and after["wrote"] and (after["engine"] or "").startswith("native")
     if not repaired:
         print("\nthe playbook ended well, but this host's block I/O is not what it asked for (see above)")
@@ -138,7 +167,14 @@ def audit(asked):
     if not standing():
         make_host()
     heading("playbooks/audit.yml")
-    return lab_playbook(asked)
+    started = time.time()
+    code = lab_playbook(asked)
+    written = REPORT / "kata-aio-report.json"
+    if code == 2 and written.exists() and written.stat().st_mtime >= started and json.loads(written.read_text())["totals"]["verdicts"]["broken"]:
+        print("\nthe audit found what was planted: the host is broken. On your own hosts it then ends with exit status 2, for CI and schedulers.")
+        print("`make remediate` repairs such a host.")
+        return 0
+    return code
 
 
 def rollback(asked):
@@ -156,20 +192,65 @@ def rollback(asked):
     return code if same else code or 1
 
 
+def announce(asked):
+    """What is going to happen to the machine, before it does."""
+    folder = cache()
+    warm = any((folder / "qemus").glob("static-none-*")) and (asked.job == "audit" or any((folder / "artifacts").glob("*")))
+    building = "about 30 s: QEMU is built already"
+    if not warm:
+        building = "about 9 minutes on 2 cores: QEMU is built, once broken as Kata's was and once right; the next time it takes 30 s"
+        "about 30 s: QEMU is built already"
+        if warm
+        else "about 9 minutes on 2 cores, for QEMU is built, once broken as Kata's was and once right; 30 s the next time"
+    )
+    print(
+        f"""make {asked.job}, on a disposable host: {building}.
+  it starts   two hosts (privileged podman containers of this checkout, and one more while QEMU is built), and removes them at its end
+  it changes  fs.aio-max-nr of this machine's kernel, which the hosts share, while it runs; its value is put back with the last host
+  it keeps    {folder} (up to 1.5 GB), {CHECKOUT}/.cache and build/, podman's images localhost/kataops-aio-*, and the Debian packages
+              that are missing now (podman, runc, mmdebstrap, zstd, ssh, iptables)
+  it fetches  Debian and Python packages, and Debian's source of QEMU, from the mirrors that apt and pip of this machine name
+Ctrl-C stops it and removes the hosts.""",
+        flush=True,
+    )
+
+
+def farewell(asked):
+    """What is left on the machine, and how to remove it."""
+    folder = cache()
+    left = [entry["host"] for entry in hosts.listed()]
+    size = run("du", "-sh", folder, check=False).stdout.split()[:1]
+    now, before = kernel.read(), kernel.recorded() or {}
+    print("\nleft on this machine:")
+    print(f"  hosts      {', '.join(left) or 'none of this checkout'}")
+    changed = [f"{name} = {now[name]} (it was {value})" for name, value in before.items() if now.get(name) != value]
+    print(f"  kernel     {', '.join(changed) + ', until the last disposable host goes' if changed else 'as it was'}")
+    print(f"  cache      {folder} ({' '.join(size) or 'size not known'}); images and network in podman: remove both with `make clean-cache`")
+    packages = folder / "installed-packages"
+    if packages.exists():
+        print(f"  packages   installed by this: apt-get purge {' '.join(sorted(set(packages.read_text().split())))}")
+    if asked.keep:
+        print(f"the host stays: tests/lab/lab ssh {HOST}; make audit KEEP=1; make rollback. `make rollback` or tests/lab/lab down --all removes it.")
+
+
 def on_the_lab(asked):
-    run(LAB / "env", "--lab", timeout=900)
-    run(LAB / "env", "--run", timeout=900)
+    if os.geteuid() != 0:
+        raise LabError("a disposable host needs root (podman, loop devices, kernel switches): run this as root, or on your own hosts with INVENTORY=")
+    announce(asked)
+    shown(LAB / "env", "--lab")
+    shown(LAB / "env", "--run")
     code = 1
+    started = time.time()
     # The repair raises fs.aio-max-nr, which is the machine's
     with kernel.exclusive():
         try:
             code = {"remediate": remediate, "audit": audit, "rollback": rollback}[asked.job](asked)
         finally:
-            print(f"\nreport: {REPORT}" if REPORT.exists() else "", flush=True)
             hosts.down([BUILDER] if asked.keep else [HOST, BUILDER])
-            if asked.keep:
-                print(f"the host stays: tests/lab/lab ssh {HOST}; make audit KEEP=1; make rollback. It shares the machine's kernel, whose")
-                print("fs.aio-max-nr is put back when the host goes: make rollback, or tests/lab/lab down --all")
+            qemus.builder_down()
+            if any(REPORT.glob("*.html")) and (REPORT / "kata-aio-report.html").stat().st_mtime >= started:
+                print(f"\nreport: {REPORT}/kata-aio-report.html")
+            farewell(asked)
     return code
 
 

@@ -101,7 +101,12 @@ def image(suite):
 
 
 def forget():
-    """Removes podman's copies of the lab's images; the cached tarballs stay."""
-    names = podman("images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference=localhost/kataops-aio-*").stdout.split()
-    for name in names:
-        podman("rmi", "-f", name, check=False)
+    """Removes podman's copies of the lab's images, but those that a host of another checkout still runs on; the cached tarballs stay. Returns what stays."""
+    for name in known_to_podman():
+        # With -f podman would remove the hosts, too, whosoever they are
+        podman("rmi", name, check=False)
+    return known_to_podman()
+
+
+def known_to_podman():
+    return podman("images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference=localhost/kataops-aio-*").stdout.split()

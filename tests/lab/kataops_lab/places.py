@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .shell import say
+from .shell import LabError, say
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 LAB = CHECKOUT / "tests" / "lab"
@@ -46,7 +46,11 @@ def digest(*parts):
 def locked(path):
     """An exclusive lock for the time of the block; it goes with the process, so a killed run leaves none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", encoding="utf-8") as handle:
+    try:
+        handle = open(path, "a", encoding="utf-8")  # noqa: SIM115 - the block below closes it
+    except PermissionError as error:
+        raise LabError(f"the lock {path} belongs to another user: disposable hosts need root; run this as root") from error
+    with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -19,7 +19,7 @@ from .hosts import container, down, up, write_inventory
 from .images import image, mmdebstrap
 from .places import CHECKOUT, LAB, STATE, cache, cached, digest, in_use, locked
 from .podman import podman
-from .shell import LabError, run, say, timed
+from .shell import LabError, run, say, shown, timed
 
 # What each variant asks of the role qemu_build (its documented variables)
 BUILDS = {
@@ -60,6 +60,12 @@ def builder_up(host=BUILDER, groups=(BUILDER_GROUP,)):
     folder = cache() / "builder"
     folder.mkdir(exist_ok=True)
     return up(host, base=base, mounts=[(folder, "/var/cache/kataops-aio")], groups=groups)
+
+
+def builder_down():
+    """Removes the builder, after any run of this checkout that still builds on it."""
+    with locked(cache() / "qemus" / ".lock"):
+        down([BUILDER])
 
 
 def builder_image():
@@ -105,7 +111,7 @@ def build(variant):
 
 def ask_role(variant):
     """Runs the role on the builder; returns its fact qemu_build_result. Its output, with the build's progress, goes to stderr."""
-    run(LAB / "env", "--run", timeout=900)
+    shown(LAB / "env", "--run")
     answer = STATE / f"{variant}.json"
     answer.unlink(missing_ok=True)
     variables = {**BUILDS[variant], "qemu_build_artifacts_dir": str(cache() / "artifacts"), "lab_answer": str(answer)}
@@ -176,8 +182,7 @@ def folder(variants):
         for variant in variants:
             parts[variant] = root(variant) if variant in ROOTS else build(variant)
     finally:
-        with locked(cache() / "qemus" / ".lock"):  # nobody builds on it now
-            down([BUILDER])
+        builder_down()
     path = cache() / "qemus" / f"set-{digest(*(f'{name} {where}' for name, where in parts.items()))}"
 
     def make(part):

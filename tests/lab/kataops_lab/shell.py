@@ -29,6 +29,13 @@ def timed(text):
     say(f"{text}: {time.monotonic() - started:.1f} s")
 
 
+def shown(*command):
+    """Runs a command whose own words reach the user as they come."""
+    code = subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=2, check=False).returncode
+    if code != 0:
+        raise LabError(f"{' '.join(map(str, command))} failed (code {code}); its words stand above")
+
+
 def run(*command, stdin=None, check=True, timeout=None, env=None):
     """Runs a command; returns its CompletedProcess with text output. A failure is a LabError with the command's own last words."""
     try:
