@@ -199,10 +199,6 @@ def announce(asked):
     building = "about 30 s: QEMU is built already"
     if not warm:
         building = "about 9 minutes on 2 cores: QEMU is built, once broken as Kata's was and once right; the next time it takes 30 s"
-        "about 30 s: QEMU is built already"
-        if warm
-        else "about 9 minutes on 2 cores, for QEMU is built, once broken as Kata's was and once right; 30 s the next time"
-    )
     print(
         f"""make {asked.job}, on a disposable host: {building}.
   it starts   two hosts (privileged podman containers of this checkout, and one more while QEMU is built), and removes them at its end
