@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import sys
 import time
@@ -23,16 +24,30 @@ _MODULE = "kataops.aio.qemu_build"
 _INTERVAL = 5.0 if sys.stdout.isatty() else 10.0
 
 
-def progress_line(status):
-    """One line on a build's course: ``[523/1117] 47 % 1:12 left``, or the phase before the compilation."""
-    if not status.get("total"):
-        return "%s, %d s" % (status.get("phase") or "starting", status.get("seconds") or 0)
-    done, total, seconds = status["done"], status["total"], status.get("phase_seconds") or 0
-    text = "[%d/%d] %d %%" % (done, total, 100 * done // total)
-    if done >= 20 and seconds >= 5:
-        left = int(seconds * (total - done) / done)
-        text += " %d:%02d left" % divmod(left, 60)
-    return text
+class Course:
+    """A build's course, line by line: ``[523/1117] 47 %, at most about 3 min left``, or the phase before the compilation.
+
+    An estimate that grows is worse than none. So it begins after a tenth of the steps, the first of which are cheap, has a margin, and is told only while
+    it does not exceed what was told before.
+    """
+
+    BEGINS, MARGIN = 0.1, 1.4
+
+    def __init__(self) -> None:
+        self.minutes: int | None = None
+
+    def line(self, status: dict) -> str:
+        if not status.get("total"):
+            return "%s, %d s" % (status.get("phase") or "starting", status.get("seconds") or 0)
+        done, total, seconds = status["done"], status["total"], status.get("phase_seconds") or 0
+        text = "[%d/%d] %d %%" % (done, total, 100 * done // total)
+        if done < self.BEGINS * total or seconds < 5:
+            return text
+        minutes = math.ceil(self.MARGIN * seconds * (total - done) / done / 60)
+        if self.minutes is not None and minutes > self.minutes:
+            return text + ", slower than before"
+        self.minutes = minutes
+        return text + ", at most about %d min left" % max(minutes, 1)
 
 
 class ActionModule(ActionBase):
@@ -59,6 +74,8 @@ class ActionModule(ActionBase):
                     return result
                 raise AioError(found["msg"])
             artifact = artifacts.find(found["id"])
+            if artifact and step == "identify":
+                display.display("    QEMU is taken from the cache, nothing is built: %s" % artifact["path"])
             result.update(id=found["id"], inputs=found["inputs"], artifact=artifact, changed=artifact is None and step == "build")
             if step == "identify" or artifact or self._task.check_mode:
                 return result
@@ -111,9 +128,12 @@ class ActionModule(ActionBase):
         log = artifacts.log_path(tree_id)
         status = self._demand("start", id=tree_id, patch_digests=digests)
         began = time.monotonic()
+        display.display("    %s is built on %s, which takes some minutes." % (tree_id, self._builder()))
+        display.display("    Ctrl-C here does not end that: the next run takes it up. To end it, as root there: pkill -s $(cat %s/session)" % folder)
+        course = Course()
         try:
             while status["state"] == "running":
-                display.display("    %s  %s" % (tree_id, progress_line(status)))
+                display.display("    %s  %s" % (tree_id, course.line(status)))
                 status = self._watch(tree_id, began)
         finally:
             with contextlib.suppress(AnsibleError, OSError):

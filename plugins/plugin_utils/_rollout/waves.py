@@ -114,6 +114,22 @@ def _builds(plans: t.Mapping[str, Data], builders: t.Mapping[str, str | None]) -
     return list(builds.values())
 
 
+def _summary_of_build(build: Data, named: bool) -> list[str]:
+    """Where a QEMU comes from. Only the builder can tell what its build would be called, so whether it is in the cache is known when it is asked.
+
+    :arg named: whether the builder is another machine than the hosts to repair.
+    """
+    if build["kind"] != "rebuild":
+        return ["  QEMU is taken out of Kata %s once, on %s" % (build["release"], build["builder"])]
+    lines = ["  one QEMU for all: from the cache on the controller (kata_aio_artifacts_dir); where it is not there yet, %s builds it" % build["builder"]]
+    if not named:
+        lines.append(
+            "    %s is one of the hosts to repair: for that build, minutes of compilation, the compiler and libraries (about 90 packages) are installed there "
+            "and stay. Name another machine with kata_aio_builder" % build["builder"]
+        )
+    return lines
+
+
 def _summary(plans: t.Mapping[str, Data], repair: list[str], impossible: list[Data], sizes: list[int], builds: list[Data]) -> list[str]:
     healthy = len(plans) - len(repair) - len(impossible)
     lines = ["Plan: %d host(s) observed, %d need nothing, %d to repair, %d without a way." % (len(plans), healthy, len(repair), len(impossible))]
@@ -121,8 +137,7 @@ def _summary(plans: t.Mapping[str, Data], repair: list[str], impossible: list[Da
         lines.append("  %d %s" % (count, _ROAD_WORDS[strategy]))
     for build in builds:
         if build["planned"]:
-            what = "QEMU is built" if build["kind"] == "rebuild" else "QEMU is taken out of Kata %s" % build["release"]
-            lines.append("  %s once, on %s" % (what, build["builder"]))
+            lines += _summary_of_build(build, named=build["builder"] not in repair)
     lines += _summary_of_prices({host: plans[host] for host in repair})
     partly = [host for host in repair if plans[host].get("remaining")]
     for host in partly[:NAMED]:

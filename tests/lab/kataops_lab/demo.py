@@ -110,7 +110,7 @@ def table(before, after):
 def wrapped(text, width):
     """The text in lines of at most `width`; it is broken at spaces and after slashes only."""
     lines = [""]
-    for piece in re.findall(r"[^ /]*[ /]?", text):
+    for piece in re.findall(r"[^ /]*[ /]|[^ /]+", text):
         if lines[-1] and len((lines[-1] + piece).rstrip()) > width:
             lines.append("")
         lines[-1] += piece
@@ -255,9 +255,11 @@ def main():
     parser.add_argument("job", choices=["remediate", "audit", "rollback"])
     parser.add_argument("--inventory", help="your own hosts; without it a disposable host is made, broken and used")
     parser.add_argument("--keep", action="store_true", help="leave the disposable host up")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="after --: arguments for ansible-playbook")
-    asked = parser.parse_args()
-    asked.arguments = [argument for argument in asked.arguments if argument != "--"]
+    parser.epilog = "After -- stand arguments for ansible-playbook."
+    given = sys.argv[1:]
+    end = given.index("--") if "--" in given else len(given)
+    asked = parser.parse_args(given[:end])
+    asked.arguments = given[end + 1 :]
     try:
         return own_hosts(asked) if asked.inventory else on_the_lab(asked)
     except LabError as error:

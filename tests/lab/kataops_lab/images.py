@@ -100,13 +100,13 @@ def image(suite):
     return name
 
 
-def forget():
+def forget(reference="localhost/kataops-aio-*"):
     """Removes podman's copies of the lab's images, but those that a host of another checkout still runs on; the cached tarballs stay. Returns what stays."""
-    for name in known_to_podman():
+    for name in known_to_podman(reference):
         # With -f podman would remove the hosts, too, whosoever they are
         podman("rmi", name, check=False)
-    return known_to_podman()
+    return known_to_podman(reference)
 
 
-def known_to_podman():
-    return podman("images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference=localhost/kataops-aio-*").stdout.split()
+def known_to_podman(reference):
+    return podman("images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={reference}").stdout.split()
