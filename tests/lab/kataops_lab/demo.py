@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -260,6 +261,8 @@ def main():
     end = given.index("--") if "--" in given else len(given)
     asked = parser.parse_args(given[:end])
     asked.arguments = given[end + 1 :]
+    # Ended from outside, it removes its hosts as after Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return own_hosts(asked) if asked.inventory else on_the_lab(asked)
     except LabError as error:
