@@ -9,6 +9,8 @@ it returns is the contract ``kata`` of docs/architecture.md; the controller half
 
 from __future__ import annotations
 
+import errno
+import os
 import posixpath
 import stat
 
@@ -22,6 +24,7 @@ SHARE = "share/defaults/kata-containers"
 OVERRIDES = "/etc/kata-containers"  # where both runtimes look first for their default configuration
 MAX_PREFIXES = 32
 MAX_UNTRUSTED = 64  # what is not trusted and told of
+MAX_NAMED = 1024  # paths of one host that Kata's documents name
 
 
 class _Collector:
@@ -116,11 +119,8 @@ class _Collector:
     def _entry(self, folder, name):
         path = posixpath.join(folder, name)
         entry = {"name": name, "kind": "missing", "target": None, "document": None, "reason": None}
-        try:
-            name.encode("utf-8")
-        except UnicodeEncodeError:
-            entry.update(name=name.encode("utf-8", "backslashreplace").decode("ascii", "replace"), kind="other", reason="its name is not UTF-8")
-            return entry
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")  # a name that is not UTF-8 could not travel; Kata reads such a file as any other
+        entry["name"] = posixpath.basename(shown)
         info, error = self.tree.lstat(path)
         if info is None:
             entry["reason"] = error.strerror
@@ -131,7 +131,7 @@ class _Collector:
             if real is None:
                 entry["reason"] = error.strerror
                 return entry
-            entry["target"] = real
+            entry["target"] = os.fsencode(real).decode("utf-8", "backslashreplace")
         if entry["kind"] in ("regular", "symlink"):
             entry["document"] = self.documents.add(path)
         return entry
@@ -215,6 +215,29 @@ class _Collector:
             found += paths
         return list(dict.fromkeys(found))
 
+    def named_files(self):
+        """What is known of every path that Kata's documents name: both runtimes refuse a configuration whose kernel, image or QEMU is not there."""
+        found = {}
+        for real in self.documents.by_path:
+            text = self.documents.text(real)
+            if not hints.looks_like_kata(text):
+                continue
+            for path in hints.strings(text):
+                if path.startswith("/") and "\0" not in path and len(path) <= 4096 and path not in found and len(found) < MAX_NAMED:
+                    found[path] = self._named_file(path)
+        return {path: record for path, record in found.items() if record is not None}
+
+    def _named_file(self, path):
+        """``{exists, kind, size}`` of a path; None where this user may not see it."""
+        real, error = self.tree.resolve(path)
+        info = None
+        if real is not None:
+            info, error = self.tree.lstat(real)
+        if info is not None:
+            return {"exists": True, "kind": kind_of(info.st_mode), "size": info.st_size}
+        missing = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+        return {"exists": False, "kind": None, "size": None} if missing else None
+
     def result(self, extra_files, wanted):
         self.take_cri()
         for path in list(extra_files) + list(wanted):
@@ -249,6 +272,7 @@ class _Collector:
             "releases": {prefix: release for prefix, release in releases.items() if release["evidence"]},
             "extra_files": list(extra_files),
             "qemu_paths": self.qemu_paths(),
+            "files": self.named_files(),
             "limits": self.documents.limits,
             "untrusted": self.untrusted,
         }

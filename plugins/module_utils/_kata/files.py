@@ -32,7 +32,7 @@ MAX_ENTRIES = 4096  # names that are taken of one folder
 NO_CONFIGURATION = ("/proc/", "/sys/", "/dev/")  # reading there may do something; only a misled pattern leads there
 MAX_LINKS = 40  # symbolic links in one path (the kernel's own limit)
 
-_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")  # what TOML forbids in comments
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f\ufffd]")  # what TOML forbids in comments, and what the Go runtime refuses there
 
 
 def strip_text(data):
@@ -42,7 +42,7 @@ def strip_text(data):
     :returns: ``(text, None)``, or ``(None, reason)`` when it is not UTF-8.
 
     A comment line is emptied only when that cannot change what a TOML reader says of the file: a file with a multi-line string is left whole, and so
-    is a line with a character that TOML forbids in comments (both Kata runtimes refuse such a file).
+    is a line with a character that TOML forbids in comments (both Kata runtimes refuse such a file) or that the Go runtime refuses (U+FFFD, before 3.21.0).
     """
     try:
         text = data.decode("utf-8")
@@ -208,18 +208,19 @@ class Documents:
             self._names[name] = name
             self.by_path[name] = self._record(name, "loop" if error.errno == errno.ELOOP else "unreadable", None, error.strerror)
             return name
-        self._names[name] = real
-        if real in self.by_path:
-            record = self.by_path[real]
+        shown = os.fsencode(real).decode("utf-8", "backslashreplace")  # the record's name: one that is not UTF-8 could not travel
+        self._names[name] = shown
+        if shown in self.by_path:
+            record = self.by_path[shown]
             record["names"].append(name)
             if record["untrusted"]:
                 record["untrusted"] = self.tree.trust.file_problem(name)
-            return real
+            return shown
         if len(self.by_path) >= MAX_DOCUMENTS:
             self._limit("more than %d documents" % MAX_DOCUMENTS)
             return None
-        self.by_path[real] = self._load(name, real)
-        return real
+        self.by_path[shown] = self._load(name, real)
+        return shown
 
     def trusted_text(self, real_path):
         """The text of a document where only root could have written it, or ``""``: what it names may be run, or read in turn."""
@@ -243,7 +244,7 @@ class Documents:
     @staticmethod
     def _record(name, kind, info, reason):
         return {
-            "names": [name],
+            "names": [os.fsencode(name).decode("utf-8", "backslashreplace")],
             "kind": kind,
             "sha256": None,
             "reason": reason,

@@ -16,7 +16,7 @@ import typing as t
 
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.plugin_utils._change import edit, preview
-from ansible_collections.kataops.aio.plugins.plugin_utils._kata import releases
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata import keys as kata_keys
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata.settings import wanted_keys
 
 Data = t.Dict[str, t.Any]
@@ -143,7 +143,7 @@ def _obstacle(all_runtimes: list[Data], wanted: list[Wish], wish: Wish) -> str |
     readers = [r for r in all_runtimes if r["config_dir"]["path"] == wish.folder or r["config"]["real_path"] in beside]
     if any(reader["runtime"] != "rs" for reader in readers):
         for key in sorted(wish.keys):
-            if key not in releases.GO_HYPERVISOR_KEYS:
+            if key not in kata_keys.table("go", "hypervisor"):
                 return "no known release of the Go runtime has the key %s, and it refuses a drop-in with an unknown key" % key
             if key not in LONG_KNOWN and runtime["sources"].get(key, "default") == "default":
                 return "nothing shows that this release of the Go runtime has the key %s, and it refuses a drop-in with an unknown key" % key

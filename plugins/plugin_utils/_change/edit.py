@@ -15,7 +15,7 @@ import re
 import typing as t
 
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.plugin_utils._kata.effective import parse
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata.toml import parse
 
 try:
     import tomlkit

@@ -52,7 +52,7 @@ _QEMU_STATUS_RULE = {
 }
 
 #: With one of these nothing is known of the engine.
-_UNKNOWN = ("engine_unknown", "qemu_untrusted")
+_UNKNOWN = ("engine_unknown", "qemu_untrusted", "configuration_unknown")
 
 Data = t.Dict[str, t.Any]
 
@@ -380,6 +380,8 @@ def _config_findings(runtime: Data, observations: Data) -> list[Data]:
     config = runtime["config"]
     found = _pinned(runtime, observations)
     for problem in runtime["problems"]:
+        if problem["code"] == "qemu_missing" and qemu_of(observations, runtime["values"].get("path")) is not None:
+            continue  # the QEMU's own observation tells it
         found.append(finding(problem["code"], runtime["id"], problem["where"] or config["real_path"], detail=problem["detail"]))
     if runtime.get("refused") and not any(f["severity"] == "error" for f in found):
         told = "; ".join(problem["detail"] or problem["code"] for problem in runtime["problems"]) or None

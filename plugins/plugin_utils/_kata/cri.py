@@ -18,7 +18,7 @@ import posixpath
 import re
 
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.plugin_utils._kata import effective as kata_toml
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata import toml as kata_toml
 
 CRI_PLUGINS = ("cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime")
 KATA_TYPE = re.compile(r"^io\.containerd\.kata[A-Za-z0-9_.-]*\.v2$")

@@ -27,10 +27,9 @@ from ansible_collections.kataops.aio.plugins.plugin_utils._kata import effective
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata import handlers as wiring
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata import releases
 
-# What a missing key of [hypervisor.qemu] means. For block_device_aio see _defaults().
+# What a missing key of [hypervisor.qemu] means. For block_device_aio and block_device_driver see _defaults().
 DEFAULTS = {
     "path": releases.DEFAULT_QEMU_PATH,
-    "block_device_driver": "virtio-scsi",
     "block_device_cache_set": False,
     "block_device_cache_direct": False,
     "block_device_cache_noflush": False,
@@ -42,14 +41,15 @@ DEFAULTS = {
 }
 
 # The values that judging, planning and the report look at: these of a runtime's, and whatever a drop-in sets. A shipped configuration has about 70.
-KEPT = frozenset(DEFAULTS) | {"block_device_aio", "indep_iothreads", "machine_type", "rootless", "seccompsandbox"}
+KEPT = frozenset(DEFAULTS) | {"block_device_aio", "block_device_driver", "indep_iothreads", "machine_type", "rootless", "seccompsandbox"}
 
 _BASE_NAME = re.compile(r"configuration.*\.toml$")
 
 
 def _defaults(kind, release):
     before_the_key = kind == "go" and releases.at_least(release, "3.0.0") is False  # QEMU's own default, then
-    return dict(DEFAULTS, block_device_aio="threads" if before_the_key else releases.DEFAULT_AIO)
+    aio = releases.engine_support(kind, release)["always"] if kind == "rs" else "threads" if before_the_key else None
+    return dict(DEFAULTS, block_device_aio=aio or releases.DEFAULT_AIO, block_device_driver=releases.default_driver(kind, release))
 
 
 def _drop_in_sources(host, folder):
@@ -71,7 +71,7 @@ def _drop_in_sources(host, folder):
         if entry["kind"] == "symlink":
             source.update(target=entry["target"], target_kind=document["kind"] if document else "missing")
         found.append(source)
-    return sorted(found, key=lambda source: source["name"].encode("utf-8", "surrogateescape"))
+    return sorted(found, key=lambda source: kata_host.name_bytes(source["name"]))
 
 
 def _config_dir_problems(record, path):
@@ -154,25 +154,49 @@ def _read_only(host, found, path, folder):
     return {"base_file": places.get(path), "drop_in": places.get(folder), "override": override}
 
 
+def read_runtime(host, path, kind, release):
+    """What a runtime makes of a base file and its config.d.
+
+    :returns: the members ``hypervisor, values, sources, problems, refused, unknown`` of the contract ``runtime``.
+    """
+    folder = posixpath.join(posixpath.dirname(path), "config.d")
+    record = host.kata["config_dirs"].get(folder)
+    merged = kata_toml.effective(host.source(path), _drop_in_sources(host, folder), kind, release, host.file)
+    values = {key: value for key, value in merged["values"].items() if key in KEPT or merged["sources"][key] != path}
+    origins = {key: merged["sources"][key] for key in values}
+    if merged["hypervisor"] == "qemu":
+        for key, value in _defaults(kind, release).items():
+            if key not in values:
+                values[key], origins[key] = value, "default"
+            elif key in ("path", "block_device_aio", "block_device_driver") and values[key] == "":
+                values[key] = value
+        if kind == "rs" and values["disable_block_device_use"] is True:  # it then neither defaults nor checks these two
+            values.update(block_device_driver="", block_device_aio=merged["values"].get("block_device_aio", ""))
+    problems = _config_dir_problems(record, folder) + merged["problems"]
+    refused = merged["refused"] or any(problem["code"] == "config_dir_not_a_folder" for problem in problems)
+    unknown = merged["unknown"]
+    if record is not None and record["kind"] == "directory" and record["reason"]:
+        unknown = unknown or "%s: its drop-ins are not known: %s" % (folder, record["reason"])
+    return {
+        "hypervisor": merged["hypervisor"],
+        "values": values,
+        "sources": origins,
+        "problems": problems,
+        "refused": refused,
+        "unknown": None if refused else unknown,
+    }
+
+
 def _runtime(host, found):
     """The contract ``runtime`` of one base file and runtime kind, still without ``drop_in``; and the values of the base file alone."""
     real = found["real"]
     path = real or found["asked"]
     folder = posixpath.join(posixpath.dirname(path), "config.d")
     record = host.kata["config_dirs"].get(folder)
-    sources = _drop_in_sources(host, folder)
     kind = found["kind"] or "go"
-    merged = kata_toml.effective(host.source(path), sources, kind, found["release"])
-    values = {key: value for key, value in merged["values"].items() if key in KEPT or merged["sources"][key] != path}
-    origins = {key: merged["sources"][key] for key in values}
-    if merged["hypervisor"] == "qemu":
-        for key, value in _defaults(kind, found["release"]).items():
-            if key not in values:
-                values[key], origins[key] = value, "default"
-            elif key in ("path", "block_device_aio") and values[key] == "":
-                values[key] = value
+    read = read_runtime(host, path, kind, found["release"])
+    rejected = any(problem["code"] == "kata_conf_file_rejected" for problem in found["problems"])
     document = host.documents.get(real) or {}
-    problems = found["problems"] + _config_dir_problems(record, folder) + merged["problems"]
     return {
         "id": path,
         "handlers": found["handlers"],
@@ -187,15 +211,16 @@ def _runtime(host, found):
             "path": folder,
             "exists": bool(record and record["kind"] == "directory"),
             "kind": record["kind"] if record else "missing",
-            "drop_ins": [{key: source[key] for key in ("name", "path", "kind", "sha256")} for source in sources],
+            "drop_ins": [{key: source[key] for key in ("name", "path", "kind", "sha256")} for source in _drop_in_sources(host, folder)],
             "shared_with": [other for other in _bases_beside(host, folder) if other != real],
         },
         "read_only": _read_only(host, found, path, folder),
-        "hypervisor": merged["hypervisor"],
-        "values": values,
-        "sources": origins,
-        "problems": problems,
-        "refused": merged["refused"] or any(problem["code"] in ("config_dir_not_a_folder", "kata_conf_file_rejected") for problem in problems),
+        "hypervisor": read["hypervisor"],
+        "values": read["values"],
+        "sources": read["sources"],
+        "problems": found["problems"] + read["problems"],
+        "refused": read["refused"] or rejected,
+        "unknown": None if rejected else read["unknown"],
     }, _base_alone(host, path, kind, found["release"])["values"]
 
 

@@ -21,6 +21,11 @@ _VERSION = re.compile(r"version:?\s+v?(\d+\.\d+\.\d+[0-9A-Za-z.-]*)")
 MAX_TEXTS = 64 * 1024 * 1024  # bytes that a host's texts may unpack to
 
 
+def name_bytes(name):
+    """The bytes of a file's name, by which both runtimes sort. What is not UTF-8 in it stands as ``\\xHH`` in what a host sends."""
+    return re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes([int(match.group(1), 16)]), name.encode("utf-8", "surrogateescape"))
+
+
 class Host:
     """The documents of a host by any of their names."""
 
@@ -51,6 +56,10 @@ class Host:
         """A document as :func:`_kata_toml.effective` wants it."""
         document = self.documents.get(real) or {"kind": "missing", "reason": "No such file or directory"}
         return {"path": real, "text": self.text(real), "kind": document["kind"], "reason": document["reason"]}
+
+    def file(self, path):
+        """``{exists, kind, size}`` of a path that a configuration of Kata names, or None where the host did not look."""
+        return (self.kata.get("files") or {}).get(path)
 
     def named(self, names):
         """Paths and patterns that the user gave, with the patterns replaced by what they matched on the host."""

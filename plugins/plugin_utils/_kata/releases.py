@@ -31,128 +31,6 @@ QEMU_BUMPS = (
 )
 NEWEST_KNOWN = "4.1.999"  # later releases are unknown
 
-# Keys of the Go runtime's [hypervisor.*] tables: the union over all releases 2.5.0 to 4.1.0 (one struct serves all hypervisors there). A key that
-# is not here is in no release that we know; one that is here may still be missing from a given release.
-GO_HYPERVISOR_KEYS = frozenset(
-    (
-        "block_device_aio",
-        "block_device_cache_direct",
-        "block_device_cache_noflush",
-        "block_device_cache_set",
-        "block_device_driver",
-        "block_device_logical_sector_size",
-        "block_device_physical_sector_size",
-        "cold_plug_vfio",
-        "confidential_guest",
-        "cpu_features",
-        "ctlpath",
-        "default_bridges",
-        "default_maxmemory",
-        "default_maxvcpus",
-        "default_memory",
-        "default_vcpus",
-        "disable_block_device_use",
-        "disable_guest_selinux",
-        "disable_image_nvdimm",
-        "disable_nesting_checks",
-        "disable_seccomp",
-        "disable_selinux",
-        "disable_vhost_net",
-        "disk_rate_limiter_bw_max_rate",
-        "disk_rate_limiter_bw_one_time_burst",
-        "disk_rate_limiter_ops_max_rate",
-        "disk_rate_limiter_ops_one_time_burst",
-        "enable_annotations",
-        "enable_debug",
-        "enable_guest_swap",
-        "enable_hugepages",
-        "enable_iommu",
-        "enable_iommu_platform",
-        "enable_iothreads",
-        "enable_mem_prealloc",
-        "enable_numa",
-        "enable_vhost_user_store",
-        "enable_virtio_mem",
-        "entropy_source",
-        "extra_monitor_socket",
-        "file_mem_backend",
-        "firmware",
-        "firmware_volume",
-        "guest_hook_path",
-        "guest_memory_dump_paging",
-        "guest_memory_dump_path",
-        "hot_plug_vfio",
-        "hotplug_vfio_on_root_bus",
-        "hypervisor_loglevel",
-        "igvm",
-        "image",
-        "indep_iothreads",
-        "initrd",
-        "jailer_path",
-        "kernel",
-        "kernel_params",
-        "kernel_verity_params",
-        "machine_accelerators",
-        "machine_type",
-        "measurement_algo",
-        "memory_offset",
-        "memory_slots",
-        "msize_9p",
-        "net_rate_limiter_bw_max_rate",
-        "net_rate_limiter_bw_one_time_burst",
-        "net_rate_limiter_ops_max_rate",
-        "net_rate_limiter_ops_one_time_burst",
-        "numa_mapping",
-        "path",
-        "pcie_root_port",
-        "pcie_switch_port",
-        "pflashes",
-        "reclaim_guest_freed_memory",
-        "remote_hypervisor_socket",
-        "remote_hypervisor_timeout",
-        "rootfs_type",
-        "rootless",
-        "rx_rate_limiter_max_rate",
-        "seccompsandbox",
-        "sev_snp_guest",
-        "shared_fs",
-        "snp_certs_path",
-        "snp_guest_policy",
-        "snp_id_auth",
-        "snp_id_block",
-        "tdx_quote_generation_service_socket_port",
-        "tx_rate_limiter_max_rate",
-        "use_legacy_serial",
-        "valid_ctlpaths",
-        "valid_entropy_sources",
-        "valid_file_mem_backends",
-        "valid_hypervisor_paths",
-        "valid_jailer_paths",
-        "valid_vhost_user_store_paths",
-        "valid_virtio_fs_daemon_paths",
-        "vhost_user_reconnect_timeout_sec",
-        "vhost_user_store_path",
-        "virtio_fs_cache",
-        "virtio_fs_cache_size",
-        "virtio_fs_daemon",
-        "virtio_fs_extra_args",
-        "virtio_fs_queue_size",
-    )
-)
-GO_AGENT_KEYS = frozenset(
-    (
-        "cdh_api_timeout",
-        "debug_console_enabled",
-        "dial_timeout",
-        "enable_debug",
-        "enable_tracing",
-        "kernel_modules",
-        "launch_process_timeout",
-        "visible_cdi_devices",
-    )
-)
-# Keys that came with a release: before it, a Go drop-in that has one is refused.
-GO_KEY_SINCE = {"block_device_aio": "3.0.0"}
 # Arguments of ``device_add`` that the Go runtime sent as a string until that release, where QEMU's property has another type: share-rw of every disk
 # (kata-containers #10719), core-id and its like of every vCPU (#11667), num-queues of a virtio-blk disk on a PCI bridge (#11888).
 GO_STRINGS = (
@@ -162,9 +40,6 @@ GO_STRINGS = (
 )
 # First QEMU that takes no string for them in QMP (commit be93fd53723c; deprecated since 6.2).
 QEMU_STRICT_TYPES = "9.2.0"
-GO_SECTIONS = frozenset(("hypervisor", "agent", "runtime", "factory", "image"))
-GO_HYPERVISORS = frozenset(("qemu", "clh", "firecracker", "acrn", "dragonball", "stratovirt", "remote"))
-
 
 # Compiled here, once: a pattern that a function compiles would be compiled for each host, as each has a new process.
 _RELEASE = re.compile(r"^\s*v?(\d+)\.(\d+)(?:\.(\d+))?(?:[-~]?((?:alpha|beta|rc)[0-9A-Za-z.]*))?(?:[+-][0-9A-Za-z.+-]*)?\s*$")
@@ -271,13 +146,11 @@ def drop_ins_supported(runtime, release):
     return at_least(release, "2.5.0" if runtime == "go" else "3.0.0")
 
 
-def byte_order_mark_accepted(runtime, release):
-    """Does the runtime read a file with a byte order mark? Go refuses it up to 3.4.0 and takes it from 3.12 (measured); between them ``None``."""
-    if runtime == "rs":
-        return True
-    if at_least(release, "3.12.0"):
-        return True
-    return False if at_least(release, "3.4.1") is False else None
+def default_driver(runtime, release):
+    """``block_device_driver`` where a configuration has none: runtime-rs takes virtio-blk-pci from 3.2.0."""
+    if runtime == "go":
+        return "virtio-scsi"
+    return "virtio-blk" if at_least(release, "3.2.0") is False else "virtio-blk-pci"
 
 
 def conf_file_restricted(release):

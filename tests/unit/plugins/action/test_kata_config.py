@@ -25,7 +25,7 @@ from ansible_collections.kataops.aio.plugins.module_utils._errors import AioErro
 from ansible_collections.kataops.aio.plugins.module_utils._kata.collect import collect
 from ansible_collections.kataops.aio.plugins.plugin_utils._change import preview
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata import releases
-from ansible_collections.kataops.aio.plugins.plugin_utils._kata.effective import parse
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata.toml import parse
 from ansible_collections.kataops.aio.tests.fixtures.layouts import layouts
 
 SHARE = "/opt/kata/share/defaults/kata-containers"

@@ -14,7 +14,7 @@ import pytest
 import tomlkit
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.plugin_utils._change import edit
-from ansible_collections.kataops.aio.plugins.plugin_utils._kata.effective import parse
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata.toml import parse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -13,7 +13,8 @@ from ansible_collections.kataops.aio.plugins.module_utils._errors import AioErro
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata import discover as _discover
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata import effective as _kata_toml
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata import merge as _kata_merge
-from ansible_collections.kataops.aio.plugins.plugin_utils._kata.effective import FATAL, effective, parse
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata.effective import FATAL, effective
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata.toml import parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
