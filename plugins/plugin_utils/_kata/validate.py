@@ -33,7 +33,7 @@ class Choice(t.NamedTuple):
 GO_DRIVERS = ("virtio-scsi", "virtio-blk", "virtio-mmio", "nvdimm", "virtio-blk-ccw")
 RS_DRIVERS = ("virtio-blk-pci", "virtio-blk-ccw", "virtio-blk-mmio", "virtio-pmem", "virtio-scsi")
 RS_DRIVERS_OLD = ("virtio-blk", "virtio-blk-ccw", "virtio-mmio", "nvdimm", "virtio-scsi")
-RS_ALL = ("qemu", "cloud-hypervisor", "dragonball", "firecracker", "remote", "openvmm")
+RS_ALL = ("qemu", "cloud-hypervisor", "clh", "dragonball", "firecracker", "remote", "openvmm")
 EMPTYDIR = ("shared-fs", "block-encrypted")
 
 CHOICES = (
@@ -87,7 +87,8 @@ HYPERVISORS: dict[str, dict[str, tuple[str | None, str | None]]] = {
     "rs": {
         "dragonball": (None, None),
         "qemu": ("3.1.0", None),
-        "cloud-hypervisor": ("3.2.0", None),
+        "cloud-hypervisor": ("3.2.0", "3.30.0"),
+        "clh": ("3.30.0", None),
         "firecracker": ("3.7.0", None),
         "remote": ("3.11.0", None),
     },
@@ -101,6 +102,7 @@ _RS_REFUSED_DRIVERS = {"qemu": ("virtio-blk-mmio", "virtio-mmio"), "dragonball":
 RS_EMPTY = {
     "qemu": ("jailer_path", "valid_jailer_paths"),
     "cloud-hypervisor": ("jailer_path", "valid_jailer_paths"),
+    "clh": ("jailer_path", "valid_jailer_paths"),
     "dragonball": (
         "path",
         "valid_hypervisor_paths",
@@ -110,9 +112,6 @@ RS_EMPTY = {
         "firmware",
         "enable_iommu",
         "enable_iommu_platform",
-        "default_bridges",
-        "pcie_root_port",
-        "pcie_switch_port",
         "machine_type",
         "pflashes",
         "rootless",
@@ -147,6 +146,8 @@ class _Check:
         where = self.where(key)
         value = self.get(key)
         detail = "%s%s.%s%s; %s" % (self.merge.line(where, key), self.label, key, "" if value is None else " = %r" % (value,), words)
+        if self.merge.runtime == "rs" and code not in ("file_missing", "qemu_missing", "path_not_absolute") and self.since("3.1.0") is False:
+            return  # runtime-rs 3.0 validates nothing
         if sure:
             self.merge.add(code, where, detail)
         else:
@@ -294,6 +295,9 @@ def _rs_hypervisor(check: _Check, name: str) -> None:
     for key in RS_EMPTY.get(name, ()):
         if check.get(key):
             check.bad(key, "expected: none, %s does not take it" % name)
+    for key in ("default_bridges", "pcie_root_port", "pcie_switch_port") if name == "dragonball" else ():
+        if check.get(key) and check.since("4.0.0") is not False:
+            check.bad(key, "expected: none, dragonball does not take it", sure=check.since("4.0.0"))
     _rs_boot(check, name)
     if check.get("pcie_root_port") and check.get("pcie_switch_port"):
         held = releases.at_least(release, "3.17.0")
@@ -325,14 +329,14 @@ def _rs_boot(check: _Check, name: str) -> None:
     confidential = bool(check.get("confidential_guest"))
     if name == "firecracker" and not image:
         check.bad("image", "expected: the guest's image", "incomplete_hypervisor")
-    elif not image and not initrd and name in ("qemu", "cloud-hypervisor", "dragonball"):
+    elif not image and not initrd and name in ("qemu", "cloud-hypervisor", "clh", "dragonball"):
         ccw = name == "qemu" and rootfs.endswith("ccw") and confidential and check.since("3.15.0") is not False
         if not ccw:
             check.bad("image", "expected: the guest's image or an initrd", "incomplete_hypervisor")
     if name in ("firecracker", "openvmm") and not check.get("path"):
         check.bad("path", "expected: the hypervisor's path", "incomplete_hypervisor")
     held = check.since("3.28.0")
-    if name in ("qemu", "cloud-hypervisor") and confidential and rootfs == "virtio-blk-mmio" and held is not False:
+    if name in ("qemu", "cloud-hypervisor", "clh") and confidential and rootfs == "virtio-blk-mmio" and held is not False:
         check.bad("vm_rootfs_driver", "expected: another one with confidential_guest", sure=held)
 
 
@@ -391,7 +395,7 @@ def validate(merge: Merge, base_path: str, files: Files) -> None:
         known = _known_hypervisor(merge, name)
         if known is not True:
             where = next(iter(sources.values()), base_path)
-            words = "[hypervisor.%s] is none that this release %s" % (name, "knows" if known is False else "is sure to know")
+            words = "[hypervisor.%s] is not a hypervisor that this release %s" % (name, "knows" if known is False else "is known to have")
             if known is False:
                 merge.add("unknown_hypervisor", where, words)
                 continue

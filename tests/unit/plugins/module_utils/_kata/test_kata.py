@@ -322,11 +322,13 @@ def test_each_content_travels_once(tmp_path):
 
 def test_names_that_are_not_utf_8(tmp_path):
     root = layouts.build(layouts.load("static_3_7_0"), tmp_path)
-    with open(os.fsencode(root + SHARE + "/config.d/") + b"\xff.toml", "w", encoding="utf-8"):
-        pass
-    entries = collect(root)["config_dirs"][SHARE + "/config.d"]["entries"]
-    assert [entry["reason"] for entry in entries] == [None, "its name is not UTF-8"]
-    json.dumps(entries).encode("utf-8")
+    with open(os.fsencode(root + SHARE + "/config.d/") + b"\xff.toml", "w", encoding="utf-8") as stream:
+        stream.write("[hypervisor.qemu]\nblock_device_aio = 'threads'\n")
+    kata = collect(root)
+    entries = kata["config_dirs"][SHARE + "/config.d"]["entries"]
+    assert [entry["name"] for entry in entries] == ["20-site.toml", "\\xff.toml"]  # Kata reads it as any other
+    assert kata["documents"][SHARE + "/config.d/\\xff.toml"]["sha256"]
+    json.dumps(kata).encode("utf-8")
 
 
 def as_nobody(call):

@@ -191,7 +191,7 @@ def test_missing_shim_and_missing_base(tmp_path):
 
 
 def test_base_loop_and_fifo(tmp_path):
-    for name, code in (("loop", "base_unreadable"), ("fifo", "base_not_regular")):
+    for name, code in (("loop", "base_missing"), ("fifo", "base_not_regular")):
         layout = layouts.load("static_3_7_0")
         del layout["files"][SHARE + "/configuration-qemu.toml"]
         if name == "loop":
@@ -284,7 +284,7 @@ def test_shipped_configurations(folder, tmp_path):
     for runtime in runtimes:
         codes = {problem["code"] for problem in runtime["problems"]}
         assert runtime["release"] == folder.name
-        assert codes <= {"path_not_absolute"}, runtime["id"]
+        assert codes <= {"path_not_absolute", "file_missing"}, (runtime["id"], runtime["problems"])  # placeholders of TDX files
         if "/configuration-qemu" in runtime["id"]:
             assert runtime["hypervisor"] == "qemu"
             assert runtime["values"]["block_device_aio"] == "io_uring"
