@@ -142,11 +142,11 @@ def _go_values(merge: Merge, section: str, label: str, table: Data, path: str) -
     taken: Data = {}
     for folded, spelled in spellings.items():
         known = keys.lookup("go", section, folded, merge.release)
-        if known.has is False:
-            continue  # the runtime ignores it
-        if known.type is None:
-            taken.update({key: table[key] for key in spelled})  # a newer release than we know may have it
+        if folded not in keys.table("go", section):
+            taken.update({key: table[key] for key in spelled})  # ignored by every release that we know; kept as it stands
             continue
+        if known.has is False or known.type is None:
+            continue  # this release ignores it
         first = table[spelled[0]]
         if any(table[key] != first or type(table[key]) is not type(first) for key in spelled):
             detail = "%s: %s" % (label, ", ".join("%s = %r" % (key, table[key]) for key in spelled))
@@ -259,7 +259,7 @@ def _rs_taken(merge: Merge, section: str, table: Data) -> Data:
     taken: Data = {}
     for key, value in table.items():
         known = keys.lookup("rs", section, key, merge.release)
-        if known.has is not False and not (known.type and values.fault("rs", merge.release, known.type, value)):
+        if (known.has is not False or key not in keys.table("rs", section)) and not (known.type and values.fault("rs", merge.release, known.type, value)):
             taken[known.name] = value
     return taken
 

@@ -224,7 +224,7 @@ def test_every_shipped_file(path, shape, tmp_path):
     shim = "/opt/kata/runtime-rs/bin/containerd-shim-kata-v2" if kind == "rs" else "/opt/kata/bin/containerd-shim-kata-v2"
     files = {"/opt/kata/VERSION": release + "\n", shim: "ELF"}
     for one in path.parent.glob("*.toml") if shape == "shared" else [path]:
-        files["%s/%s" % (folder, one.name)] = one.read_bytes()
+        files["%s/%s" % (folder, one.name)] = one.read_bytes().replace(b"PLACEHOLDER_FOR_DISTRO_OVMF_WITH_TDX_SUPPORT", b"/opt/ovmf.fd")
     config = "%s/%s" % (folder, path.name)
     table = 'plugins."io.containerd.cri.v1.runtime".containerd.runtimes.kata-x'
     files["/etc/containerd/config.toml"] = 'version = 3\n[%s]\nruntime_type = "io.containerd.kata-x.v2"\nruntime_path = "%s"\noptions.ConfigPath = "%s"\n' % (
@@ -235,6 +235,9 @@ def test_every_shipped_file(path, shape, tmp_path):
     host = Host(tmp_path, {"files": files})
     runtime = host.runtimes()[config]
     assert (runtime["runtime"], runtime["release"], runtime["hypervisor"]) == (kind, release, "qemu")
+    if "qemu-se-runtime-rs" in path.name and runtime["refused"]:  # it has neither image nor initrd, and is for s390x only
+        assert "incomplete_hypervisor" in host.bad(engine="threads", runtimes=["kata-x"])
+        return
     if not possible(runtime, "native"):
         assert "is impossible here" in host.bad(engine="native", runtimes=["kata-x"])
         engine = "io_uring" if possible(runtime, "io_uring") else "threads"

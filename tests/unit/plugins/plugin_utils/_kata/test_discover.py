@@ -284,10 +284,14 @@ def test_shipped_configurations(folder, tmp_path):
     for runtime in runtimes:
         codes = {problem["code"] for problem in runtime["problems"]}
         assert runtime["release"] == folder.name
-        assert codes <= {"path_not_absolute", "file_missing"}, (runtime["id"], runtime["problems"])  # placeholders of TDX files
+        # Placeholders of TDX files; IBM's file without an image; what depends on the host or the build; 4.1.0's own time limits of Firecracker's file
+        odd = {"remote": "configuration_unknown", "openvmm": "configuration_unknown", "qemu-se": "incomplete_hypervisor", "-fc": "invalid_value"}
+        allowed = {"path_not_absolute", "file_missing"} | {code for part, code in odd.items() if part in runtime["id"] and runtime["runtime"] == "rs"}
+        assert codes <= allowed, (runtime["id"], runtime["problems"])
         if "/configuration-qemu" in runtime["id"]:
             assert runtime["hypervisor"] == "qemu"
-            assert runtime["values"]["block_device_aio"] == "io_uring"
+            older = runtime["runtime"] == "rs" and int(folder.name.split(".")[1]) < 20 and folder.name.startswith("3.")
+            assert runtime["values"]["block_device_aio"] == ("threads" if older else "io_uring")
             assert runtime["values"]["block_device_cache_direct"] is False
             assert runtime["drop_in"]["safe"] is (runtime["runtime"] == "rs")
         else:

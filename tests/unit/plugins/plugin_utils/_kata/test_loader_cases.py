@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ansible_collections.kataops.aio.tests.unit.plugins.plugin_utils._kata import corpus
 
 CASES = corpus.cases()
