@@ -13,8 +13,9 @@ import re
 import typing as t
 
 from ansible_collections.kataops.aio.plugins.plugin_utils._judge.rules import RULES
-from ansible_collections.kataops.aio.plugins.plugin_utils._kata.releases import GO_HYPERVISORS, at_least, refused_arguments
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata.releases import at_least, refused_arguments
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata.requests import block_request
+from ansible_collections.kataops.aio.plugins.plugin_utils._kata.validate import HYPERVISORS, RS_OPTIONAL
 
 ENGINES = ("threads", "native", "io_uring")
 
@@ -26,7 +27,7 @@ DEFAULT_HEADROOM = 128
 
 #: Tables of ``[hypervisor.NAME]`` that one of Kata's runtimes knows beside QEMU's: their sandboxes do not use QEMU's engines. Any other name is a mistake.
 #: (Go: ``config.go``; runtime-rs: ``HYPERVISOR_NAME_*`` of kata-types, and the names of older releases and of the Go runtime's file names.)
-OTHER_HYPERVISORS = (GO_HYPERVISORS | {"acrn", "cloud-hypervisor", "dragonball", "fc", "openvmm"}) - {"qemu"}
+OTHER_HYPERVISORS = frozenset([*HYPERVISORS["go"], *HYPERVISORS["rs"], *RS_OPTIONAL, "fc"]) - {"qemu"}
 
 #: The first Linux with io_uring_setup(2).
 IO_URING_SINCE = (5, 1)
@@ -379,11 +380,13 @@ def _config_findings(runtime: Data, observations: Data) -> list[Data]:
     """What discovery found in the configuration. What Kata refuses always has an error among them."""
     config = runtime["config"]
     found = _pinned(runtime, observations)
+    told_elsewhere = False
     for problem in runtime["problems"]:
         if problem["code"] == "qemu_missing" and qemu_of(observations, runtime["values"].get("path")) is not None:
-            continue  # the QEMU's own observation tells it
+            told_elsewhere = True  # by the QEMU's own observation
+            continue
         found.append(finding(problem["code"], runtime["id"], problem["where"] or config["real_path"], detail=problem["detail"]))
-    if runtime.get("refused") and not any(f["severity"] == "error" for f in found):
+    if runtime.get("refused") and not told_elsewhere and not any(f["severity"] == "error" for f in found):
         told = "; ".join(problem["detail"] or problem["code"] for problem in runtime["problems"]) or None
         found.append(finding("refused", runtime["id"], config["real_path"] or config["asked"], detail=told))
     elif runtime["hypervisor"] not in (None, "qemu") and not is_another_hypervisor(runtime) and not any(f["key"] == "unknown_hypervisor" for f in found):
