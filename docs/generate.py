@@ -56,28 +56,36 @@ def variables_page() -> str:
 
 RUNTIMES = {"go": "the Go runtime", "rs": "runtime-rs"}
 
-COMPATIBILITY = """What the collection knows of Kata's own configuration loaders, by runtime and release: what it reads as they do, and what it leaves to them. `kata_aio_facts`
-says of each runtime whether Kata refuses its configuration (`refused`), and `unknown` with the reason where that cannot be told: a file could not be read, the release is
+COMPATIBILITY = """What the collection knows of Kata's own configuration loaders, by runtime and release: what it reads as they do, and what it leaves
+to them. `kata_aio_facts`
+says of each runtime whether Kata refuses its configuration (`refused`), and `unknown` with the reason where that cannot be told: a file could not be
+read, the release is
 not known or newer than these tables, or Kata itself takes one of several spellings or hypervisors at random. Known releases: 2.5.0 to %s.
 
 ## Files
 
-* Both runtimes read the base file after all symbolic links, then every entry of the `config.d` beside it in the byte order of names, whatever its name; no suffix is looked at.
-* A folder, a socket, a dangling link or a file that is not TOML in `config.d` is refused by both; a FIFO hangs the Go runtime; a symbolic link is refused by runtime-rs only.
-* The Go runtime takes names of the base file in any letter case; a drop-in's in `[hypervisor.NAME]` and `[agent.NAME]` by their exact names only, and refuses one there
+* Both runtimes read the base file after all symbolic links, then every entry of the `config.d` beside it in the byte order of names, whatever its
+  name; no suffix is looked at.
+* A folder, a socket, a dangling link or a file that is not TOML in `config.d` is refused by both; a FIFO hangs the Go runtime; a symbolic link is
+  refused by runtime-rs only.
+* The Go runtime takes names of the base file in any letter case; a drop-in's in `[hypervisor.NAME]` and `[agent.NAME]` by their exact names only, and
+  refuses one there
   that the release does not have. runtime-rs takes exact names only, ignores what it does not know, and refuses it in the tables below.
-* runtime-rs checks every `[hypervisor.NAME]` table of the merged files, selected or not. The Go runtime checks every one too, and takes one of several at random.
+* runtime-rs checks every `[hypervisor.NAME]` table of the merged files, selected or not. The Go runtime checks every one too, and takes one of
+  several at random.
 """
 
 NOT_MODELLED = """## Not modelled: "if Kata accepts the rest"
 
 The collection makes no claim about these, which a runtime may refuse all the same:
 
-* what is in the files that a configuration names (kernel, image, initrd, firmware): only that they exist, and for the Go runtime that an image or initrd is not empty;
+* what is in the files that a configuration names (kernel, image, initrd, firmware): only that they exist, and for the Go runtime that an image or
+  initrd is not empty;
 * the defaults of a build for paths that a configuration does not set (the Go runtime's kernel);
 * `/dev/vhost-vsock`, the host's memory and processors, NUMA (`enable_numa`), the socket of the remote hypervisor, dm-verity parameters;
 * annotations of pods, `sandbox_bind_mounts` with a mode, `numa_mapping`, rules of other architectures;
-* runtime-rs: an array in place of a table, OpenVMM's plug-in (both are `unknown`); whether a build has Cloud Hypervisor's and Dragonball's plug-ins (official builds have).
+* runtime-rs: an array in place of a table, OpenVMM's plug-in (both are `unknown`); whether a build has Cloud Hypervisor's and Dragonball's plug-ins
+  (official builds have).
 """
 
 
@@ -100,11 +108,13 @@ def compatibility_page() -> str:
     for runtime, name in RUNTIMES.items():
         since = toml.DIALECTS[runtime]
         lines.append("| %s | %s | %s | %s |" % (name, *(_span(since[key], None) for key in ("byte_order_mark", "replacement_character", "toml_1_1"))))
-    lines += ["", "An integer beyond 64 bits is refused by both, in a key that is ignored too.", "", "## Hypervisors", "", "| runtime | table | releases |", "|---|---|---|"]
+    lines += ["", "An integer beyond 64 bits is refused by both, in a key that is ignored too.", "", "## Hypervisors", ""]
+    lines += ["| runtime | table | releases |", "|---|---|---|"]
     for runtime, name in RUNTIMES.items():
         lines += ["| %s | `[hypervisor.%s]` | %s |" % (name, table, _before(*span)) for table, span in validate.HYPERVISORS[runtime].items()]
     lines += ["| runtime-rs | `[hypervisor.%s]` | from %s, where the build has it |" % item for item in validate.RS_OPTIONAL.items()]
-    lines += ["", "## Values", "", "Another value than these is refused; an empty one is the default.", "", "| runtime | tables | key | values | releases |", "|---|---|---|---|---|"]
+    lines += ["", "## Values", "", "Another value than these is refused; an empty one is the default.", ""]
+    lines += ["| runtime | tables | key | values | releases |", "|---|---|---|---|---|"]
     for choice in validate.CHOICES:
         where = ", ".join("hypervisor.%s" % name for name in choice.hypervisors) or "runtime"
         words = ", ".join("`%s`" % word for word in choice.allowed)

@@ -54,6 +54,10 @@ def select(runtimes: list[Data], names: list[str]) -> list[Data]:
     qemu = [runtime for runtime in runtimes if runtime["hypervisor"] == "qemu"]
     if not names:
         if not qemu:
+            broken = [problem for r in runtimes if r["hypervisor"] is None for problem in r["problems"] if problem["code"].startswith("base_")]
+            if broken:
+                detail = broken[0]["detail"] or broken[0]["code"]
+                raise AioError("Kata's configuration cannot be read: %s" % detail, broken[0]["where"], remedy="correct the file, or restore it from a backup")
             found = ", ".join("%s (%s)" % (r["id"], r["hypervisor"] or "no hypervisor to be told") for r in runtimes)
             raise AioError(
                 "no Kata runtime with QEMU was found%s" % (": there is only %s" % found if found else ""),
