@@ -75,6 +75,12 @@ class Step:
     def log(self):
         return LOGS / (re.sub(r"[^\w.-]+", "_", self.name) + ".log")
 
+    @property
+    def seconds_before(self):
+        """How long it took the last time; None where that is not known."""
+        took = self.log.with_suffix(".seconds")
+        return float(took.read_text()) if took.exists() else None
+
 
 def say(text):
     with printing:
@@ -285,6 +291,8 @@ def do(step, steps):
     except Exception as error:  # noqa: BLE001 - a step that cannot run is a failed step, not the end of the others
         step.outcome = Outcome(failed=1, note=str(error).splitlines()[-1] if str(error) else type(error).__name__)
     step.seconds = time.monotonic() - began
+    if not step.outcome.failed:
+        step.log.with_suffix(".seconds").write_text(f"{step.seconds:.1f}")
     say(line_of(step))
 
 
@@ -361,6 +369,15 @@ def main():
         return run_all(steps)
 
 
+def forecast(steps):
+    """How long it is going to take, by the logs of the last run."""
+    known = [step for step in steps if step.seconds_before is not None]
+    if len(known) < len(steps) * 0.8:
+        return "about an hour the first time on 2 cores, half an hour after that"
+    longest = max(sum(step.seconds_before or 0 for step in lane) for lane in lanes(steps))
+    return f"about {max(round(longest / 60), 1)} min, as the last time"
+
+
 def run_all(steps):
     signal.signal(signal.SIGINT, stop_children)
     signal.signal(signal.SIGTERM, stop_children)
@@ -372,6 +389,7 @@ def run_all(steps):
     if any(step.name == "lab/tests" for step in steps):
         # Tests that lack something of the machine are skipped, and that is no result
         subprocess.run([str(LAB / "env"), "--tests"], check=True, stdin=subprocess.DEVNULL)
+    say(f"     {len(steps)} steps; {forecast(steps)}. Each step's log: {LOGS}")
     side_by_side = lanes(steps)
     with ThreadPoolExecutor(max_workers=len(side_by_side)) as pool:
         for finished in [pool.submit(lambda lane=lane: [do(step, steps) for step in lane]) for lane in side_by_side]:
