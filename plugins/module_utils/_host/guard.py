@@ -81,7 +81,8 @@ class Guard:
         libc = ctypes.CDLL(None, use_errno=True)
         self._libc = libc
         before = _own_process_namespace() if os.geteuid() == 0 else None
-        apart = before is not None and libc.unshare(_CLONE_NEWPID) == 0
+        # Only where we are let back: else no program could be started any more once the guard is gone.
+        apart = before is not None and libc.setns(before, _CLONE_NEWPID) == 0 and libc.unshare(_CLONE_NEWPID) == 0
         self._apart = apart
         if not apart:
             # Should the guard itself be killed, what it started becomes ours.
