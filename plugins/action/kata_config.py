@@ -264,7 +264,7 @@ def runtimes_result(wanted: list[change.Wish], selected: list[Data], before: Dat
                 "handlers": runtime["handlers"],
                 "method": wish.chosen if wish and wish.keys else "none",
                 "path": wish.path if wish and wish.keys else None,
-                "keys": keys,
+                "settings": keys,
                 "before": {name: before[ident]["values"].get(name) for name in names},
                 "after": {name: after.get(ident, {"values": {}})["values"].get(name) for name in names},
                 "changed": bool(mine),

@@ -192,7 +192,7 @@ runtimes:
     path:
       description: The file that carries the keys, or would; null where there is none.
       type: str
-    keys:
+    settings:
       description: The wanted keys with their values.
       type: dict
     before:

@@ -146,7 +146,7 @@ def assert_whole_life(host, engine, links=None, **options):
     now = host.runtimes()
     for runtime in done["runtimes"]:
         seen = now[runtime["id"]]
-        assert not seen["refused"] and {key: seen["values"][key] for key in runtime["keys"]} == runtime["keys"]
+        assert not seen["refused"] and {key: seen["values"][key] for key in runtime["settings"]} == runtime["settings"]
     changed = host.snapshot()
     only_owned_keys_changed(before, changed, done, links or {})
     again = host.good(engine=engine, **options)
@@ -165,7 +165,7 @@ def only_owned_keys_changed(before, after, done, links):
         mode, content, _time = after[path]
         path_in_result = links.get(os.path.dirname(path), os.path.dirname(path)) + "/" + os.path.basename(path)
         assert path_in_result in done["files"], path
-        owned = {key: value for runtime in done["runtimes"] if runtime["path"] == path_in_result for key, value in runtime["keys"].items()}
+        owned = {key: value for runtime in done["runtimes"] if runtime["path"] == path_in_result for key, value in runtime["settings"].items()}
         assert stat.S_IMODE(mode) == (stat.S_IMODE(before[path][0]) if path in before else 0o644)
         old = parse(before[path][1].decode(), path) if path in before and not path.endswith("60-kataops-aio.toml") else {"hypervisor": {"qemu": {}}}
         old["hypervisor"]["qemu"].update(owned)
@@ -266,7 +266,7 @@ def test_result_and_diff(static):
         "handlers": ["kata-qemu"],
         "method": "drop_in",
         "path": DROP_IN,
-        "keys": NATIVE,
+        "settings": NATIVE,
         "before": dict.fromkeys(NATIVE, False) | {"block_device_aio": "native"},
         "after": NATIVE,
         "changed": True,
