@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import json
-import pathlib
 import shlex
 
-import yaml
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._version import VERSION
 from ansible_collections.kataops.aio.plugins.plugin_utils._ansible.plain import plain
 from ansible_collections.kataops.aio.plugins.plugin_utils._report.files import FORMATS, query_report, write_answer, write_report
 from ansible_collections.kataops.aio.plugins.plugin_utils._report.model import POLICIES, limit_of, report_model
@@ -75,7 +73,7 @@ class ActionModule(ActionBase):
         report = report_model(
             (_collect(task_vars["hostvars"], host, options, host in lost) for host in hosts),
             run,
-            collection_version=collection_version(),
+            collection_version=VERSION,
             fail_on=options["fail_on"],
         )
         query = plain(options["query"]) or None
@@ -224,15 +222,3 @@ def failure_message(failing, total, paths):
     by_file = len(hosts) > NAMED and "limit" in paths
     lines.append("To act on them alone: --limit %s" % shlex.quote("@" + paths["limit"] if by_file else failing["limit"]))
     return "\n".join(lines)
-
-
-@functools.lru_cache(maxsize=1)
-def collection_version():
-    """The version of this collection as it is installed: from MANIFEST.json, or from galaxy.yml of a checkout; None where neither tells."""
-    root = pathlib.Path(__file__).resolve().parents[2]
-    for name, find in (("MANIFEST.json", lambda data: data["collection_info"]["version"]), ("galaxy.yml", lambda data: data["version"])):
-        try:
-            return str(find(yaml.safe_load((root / name).read_text("utf-8"))))
-        except (OSError, KeyError, TypeError, yaml.YAMLError):
-            continue
-    return None

@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 import base64
-import pathlib
 import posixpath
 import re
 import typing as t
 
-import yaml
 from ansible.plugins.action import ActionBase
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.modules.kata_config import ARGUMENT_SPEC
@@ -50,7 +48,7 @@ class ActionModule(ActionBase):
         self._args, self._task_vars = args, task_vars
         try:
             check_arguments(args)
-            result.update(self._roll_back() if args["state"] == "rolled_back" else self._ensure())
+            result.update(self._ensure())
         except AioError as exc:
             result.update(exc.as_failure(), failed=True)
         except _HostFailed as exc:
@@ -60,7 +58,7 @@ class ActionModule(ActionBase):
 
     def _host(self, do: str, **request: t.Any) -> Data:
         """One request to the host half."""
-        request.update(do=do, state_dir=self._args["state_dir"], collection_version=collection_version())
+        request.update(do=do, state_dir=self._args["state_dir"])
         arguments = {"host_request": request, "trusted_owners": self._args["trusted_owners"]}
         result = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=self._task_vars)
         result.pop("invocation", None)
@@ -151,45 +149,15 @@ class ActionModule(ActionBase):
         if not wrong:
             return now
         try:
-            self._host("undo", seq=seq)
-            outcome = "it was taken back"
+            self._host("revert", seq=seq)
+            outcome = "it was reverted"
         except _HostFailed as exc:
-            outcome = "it could not be taken back (%s)" % exc.result.get("msg")
+            outcome = "it could not be reverted (%s)" % exc.result.get("msg")
         raise AioError(
             "the change is not in effect, so %s: %s" % (outcome, "; ".join(wrong)),
             "transaction %d" % seq,
             remedy="see who else writes Kata's configuration on this host, then run again",
         )
-
-    def _roll_back(self) -> Data:
-        args = self._args
-        if args["transaction"] is not None:
-            return self._undo(args["transaction"])
-        done = self._host("rollback", names=args["runtimes"], force=args["force"])
-        files = done["files"]
-        result: Data = {
-            "changed": done["changed"] or bool(done["recovered"]),
-            "runtimes": [],
-            "files": [file["path"] for file in files],
-            "notes": done["notes"],
-            "transaction": done["seq"],
-            "recovered": done["recovered"],
-        }
-        if done["cautions"]:
-            result["warnings"] = done["cautions"]
-        if self._task.diff:
-            result["diff"] = [{"before_header": file["path"], "after_header": file["path"], "before": file["before"], "after": file["after"]} for file in files]
-        return result
-
-    def _undo(self, seq: int) -> Data:
-        """Take back one transaction, as after a check that failed."""
-        result: Data = {"changed": True, "runtimes": [], "files": [], "notes": [], "transaction": None, "recovered": []}
-        if not self._task.check_mode:
-            done = self._host("undo", seq=seq)
-            result["transaction"] = done["seq"]
-            if done.get("warnings"):
-                result["warnings"] = done["warnings"]
-        return result
 
 
 def check_arguments(args: Data) -> None:
@@ -210,8 +178,6 @@ def check_arguments(args: Data) -> None:
         path = part["qemu_path"]
         if path is not None and not posixpath.isabs(path):
             raise AioError("this is no absolute path", "qemu_path: %s" % path, remedy="give the path that QEMU has on the host")
-    if args["transaction"] is not None and (args["state"] != "rolled_back" or args["runtimes"]):
-        raise AioError("a transaction is only taken back, and wholly", "transaction: %d" % args["transaction"], "state: rolled_back without runtimes")
     if args["state"] != "present":
         return
     if args["per_runtime"] and args["runtimes"]:
@@ -285,17 +251,3 @@ def diffs(runtimes: list[Data], before: Data, after: Data, files: list[tuple[str
         texts = ["" if content is None else content.decode("utf-8", "backslashreplace") for content in (old, new)]
         found.append({"before_header": path, "after_header": path, "before": texts[0], "after": texts[1]})
     return found
-
-
-def collection_version() -> str | None:
-    """The version of this collection, as it is installed or checked out; None where neither says."""
-    root = pathlib.Path(__file__).resolve().parents[2]
-    for name, keys in (("MANIFEST.json", ("collection_info", "version")), ("galaxy.yml", ("version",))):
-        try:
-            found = yaml.safe_load((root / name).read_text(encoding="utf-8"))
-            for key in keys:
-                found = found[key]
-            return str(found)
-        except (OSError, KeyError, TypeError, yaml.YAMLError):
-            continue
-    return None

@@ -9,70 +9,77 @@ A request is ``{"do": name, "state_dir": folder, ...}``; see the functions for t
 from __future__ import annotations
 
 import base64
+import typing as t
 
-from ansible_collections.kataops.aio.plugins.module_utils._change import rollback as _rollback
-from ansible_collections.kataops.aio.plugins.module_utils._change import transaction as _atomic
-from ansible_collections.kataops.aio.plugins.module_utils._change.ledger import Ledger
+from ansible_collections.kataops.aio.plugins.module_utils._change import files, rollback, transaction
+from ansible_collections.kataops.aio.plugins.module_utils._change.journal import Change, Journal
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.module_utils._kata.collect import collect
 
+Data = t.Dict[str, t.Any]
 
-def answer(request, check_mode):
+
+def answer(request: Data, check_mode: bool) -> Data:
     """Do what the controller half asks.
 
-    :raises AioError: for what cannot be done, and where there is no request.
+    :raises AioError: for what cannot be done, and if there is no request.
     """
     if not request:
         raise AioError("this module works only together with its action plugin", "kata_config", remedy="call it as kataops.aio.kata_config in a task")
+    journal = Journal(request["state_dir"])
     try:
-        return _do(request, check_mode)
+        return _do(journal, request, check_mode)
     except OSError as exc:
-        raise _atomic.os_failure(exc, "reading the ledger or Kata's configuration") from exc
+        raise transaction.os_failure(exc, "reading the journal or Kata's configuration", journal.folder) from exc
 
 
-def _do(request, check_mode):
-    about = {"tool": "kata_config", "kind": "change", "collection_version": request.get("collection_version")}
-    state_dir = request["state_dir"]
+def _do(journal: Journal, request: Data, check_mode: bool) -> Data:
+    about = {"tool": "kata_config", "kind": "change"}
     do = request["do"]
     if do == "collect":
-        return _collect(request, state_dir)
+        return _collect(journal, request)
     if do == "read":
-        return {"contents": {path: _contents(Ledger(state_dir), path) for path in request["paths"]}}
-    if do == "rollback":
-        return _rollback.rollback(state_dir, request["names"], request["force"], check_mode, about)
+        return {"contents": {path: _contents(journal, path) for path in request["paths"]}}
     if check_mode:
         raise AioError("%r changes the host, and this is check mode" % do, "host_request")
     if do == "recover":
-        return {"recovered": _atomic.recover(state_dir)}
+        return {"recovered": transaction.recover(journal)}
     if do == "apply":
-        return _atomic.transact(state_dir, request["changes"], about)
-    if do == "undo":
-        return _rollback.undo(state_dir, request["seq"], about)
+        return transaction.transact(journal, request["changes"], about)
+    if do == "revert":
+        return rollback.revert(journal, request["seq"], about)
     raise AioError("there is no request %r" % do, "host_request")
 
 
-def _collect(request, state_dir):
-    """``{kata, ledger, pending}``: the documents, our changes that still stand, and the transactions that a crash left in between."""
-    ledger = Ledger(state_dir)
+def _standing(journal: Journal) -> dict[str, Change]:
+    return {name: change for (kind, name), (_entry, change) in journal.standing().items() if kind == "file"}
+
+
+def _collect(journal: Journal, request: Data) -> Data:
+    """``{kata, ledger, pending}``: the documents, our changes of files that stand, and the transactions that an interrupted run left unfinished."""
     standing = {}
-    for path, chain in ledger.applied().items():
-        first, last = chain[0][1], chain[-1][1]
-        created = sorted({folder for _entry, change in chain for folder in change["created_folders"]})
-        standing[path] = {"before": _brief(first["before"]), "after": _brief(last["after"]), "created": created, "info": last["info"]}
-    pending = [{"seq": entry["seq"], "paths": [change["path"] for change in entry["changes"]]} for entry in ledger.pending()]
+    for path, change in _standing(journal).items():
+        standing[path] = {
+            "original": _brief(change["original"]),
+            "after": _brief(change["after"]),
+            "created": change["data"]["created_folders"],
+            "info": change["info"],
+        }
+    pending = [{"seq": entry["seq"], "paths": [change["name"] for change in entry["changes"]]} for entry in journal.pending()]
     kata = collect(extra_files=request["extra_files"], wanted=request["wanted"])
     return {"kata": kata, "ledger": standing, "pending": pending}
 
 
-def _brief(state):
+def _brief(state: Data) -> Data:
     return {key: state[key] for key in ("absent", "sha256", "mtime_ns") if key in state}
 
 
-def _contents(ledger, path):
-    """``{present_b64, original_b64}`` of a file; the original only where what stands there is what we wrote, and the ledger has what stood before."""
-    present, content = _atomic.look(path)
+def _contents(journal: Journal, path: str) -> Data:
+    """``{present_b64, original_b64, info}`` of a file; the original only if what is there is what we wrote, and there was something before us."""
+    present, content = files.look(path)
     original = None
-    chain = ledger.applied().get(path)
-    if chain and not present["absent"] and chain[-1][1]["after"].get("sha256") == present["sha256"] and not chain[0][1]["before"]["absent"]:
-        original = ledger.content(chain[0][1]["before"]["sha256"])
-    return {key: None if value is None else base64.b64encode(value).decode() for key, value in (("present_b64", content), ("original_b64", original))}
+    change = _standing(journal).get(path)
+    if change and not present["absent"] and change["after"].get("sha256") == present["sha256"] and not change["original"]["absent"]:
+        original = journal.content(change["original"]["sha256"])
+    found = {key: None if value is None else base64.b64encode(value).decode() for key, value in (("present_b64", content), ("original_b64", original))}
+    return dict(found, info=change["info"] if change else None)

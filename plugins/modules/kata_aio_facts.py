@@ -237,21 +237,21 @@ def distribution():
 
 
 def changed_by_us():
-    """What the ledger tells of our changes that still stand, by file and runtime id: Kata's release at that time, and the engine that was wanted
-    where another one was set. Empty without a ledger."""
+    """What the journal says of our changes that still stand, by file and runtime id: Kata's release at that time, and the engine that was wanted
+    where another one was set. Empty without a journal."""
     releases, wanted = {}, {}
     if not os.path.isdir(LEDGER):
         return {"changed_by_us": {}, "fell_back": {}}
-    # Only now, as hosts without a ledger need not compile it
-    from ansible_collections.kataops.aio.plugins.module_utils._change.ledger import Ledger
+    # Only now, because hosts without a journal need not compile it
+    from ansible_collections.kataops.aio.plugins.module_utils._change.journal import Journal
 
     try:
-        for path, chain in Ledger(LEDGER).applied().items():
-            runtimes = chain[-1][1]["info"].get("runtimes", [])
+        for (_kind, path), (_entry, change) in Journal(LEDGER).standing().items():
+            runtimes = change["info"].get("runtimes", [])
             releases[path] = {runtime["id"]: runtime.get("release") for runtime in runtimes}
             wanted[path] = {runtime["id"]: runtime["requested_engine"] for runtime in runtimes if runtime.get("requested_engine")}
     except (AioError, OSError):
-        return {"changed_by_us": {}, "fell_back": {}}  # kata_config tells what is wrong with its ledger; an audit needs it only for remarks
+        return {"changed_by_us": {}, "fell_back": {}}  # kata_config says what is wrong with its journal; an audit needs it only for remarks
     return {"changed_by_us": releases, "fell_back": wanted}
 
 

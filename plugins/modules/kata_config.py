@@ -7,16 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kata_config
-short_description: Change Kata Containers' QEMU configuration safely, and take it back
+short_description: Change Kata Containers' QEMU configuration safely
 version_added: 0.1.0
 description:
-  - Ensures keys of C([hypervisor.qemu]) for one, several or all QEMU runtimes of a host (Go runtime and runtime-rs), or takes them away again.
-  - The keys are written as one drop-in where that is safe, else edited into the base file, in which every other byte stays. Only the keys that are
-    wanted are owned; nothing else is touched, and running sandboxes go on with what they were started with.
-  - All files change in one transaction, each by one rename of a file that was prepared outside of C(config.d). A file that somebody changed in the
-    meantime is not overwritten. What stood before is kept in a ledger on the host, so that O(state=rolled_back) brings it back byte for byte.
+  - Ensures keys of C([hypervisor.qemu]) for one, several or all QEMU runtimes of a host (Go runtime and runtime-rs), or removes them again.
+  - The keys are written as one drop-in where that is safe, else edited into the base file, in which every other byte stays. It owns only the
+    requested keys; nothing else is touched, and running sandboxes keep what they were started with.
+  - All files change in one transaction, each by one rename of a file that was prepared outside of C(config.d). A file that another process changed in
+    the meantime is not overwritten. The previous content is kept in the journal on the host, so that M(kataops.aio.journal) can bring it back byte for
+    byte.
   - Before anything is written, the merged result is computed by the rules of the runtime that reads it. Afterwards it is read from the disk and
-    computed again; where it is not what was wanted, the transaction is taken back and the task fails.
+    computed again; if it is not what was requested, the transaction is reverted and the task fails.
   - Kata reads its configuration whenever a sandbox is created, so nothing has to be restarted.
 author:
   - The kataops founders (@kataops)
@@ -40,10 +41,8 @@ options:
     description:
       - With V(present), the keys are in effect.
       - With V(absent), what this module wrote is taken out again; what others changed in the same files since stays.
-      - With V(rolled_back), the files are again what they were before the first change of this module that still stands, byte for byte, with their
-        mode, owner and modification time. It reads only the ledger, so it works with a broken configuration too.
     type: str
-    choices: [present, absent, rolled_back]
+    choices: [present, absent]
     default: present
   engine:
     description:
@@ -114,18 +113,11 @@ options:
     default: 60-kataops-aio.toml
   force:
     description:
-      - With O(state=rolled_back), takes back also a file that somebody changed since; with O(state=absent), removes a drop-in of our name that is
-        not ours.
-      - What is lost by that is kept in the ledger.
+      - With O(state=absent), also removes a drop-in of our name that we did not write. Its content is kept in the journal.
     type: bool
     default: false
-  transaction:
-    description:
-      - With O(state=rolled_back), takes back only this transaction (RV(transaction) of the task that made the change); those before it stay applied.
-      - Without it, everything of this module is taken back.
-    type: int
   state_dir:
-    description: The folder of the ledger.
+    description: The folder of the journal.
     type: path
     default: /var/lib/kataops-aio
   containerd_configs:
@@ -137,6 +129,7 @@ options:
     description: What the controller half of this module asks the host half. It is refused in a task.
     type: dict
 seealso:
+  - module: kataops.aio.journal
   - module: kataops.aio.kata_aio_facts
 """
 
@@ -168,8 +161,9 @@ EXAMPLES = r"""
     state: absent
 
 - name: Bring every file back as it was before
-  kataops.aio.kata_config:
+  kataops.aio.journal:
     state: rolled_back
+    tools: [kata_config]
 """
 
 RETURN = r"""
@@ -215,30 +209,28 @@ notes:
   type: list
   elements: str
 transaction:
-  description: The number of the transaction in the ledger; null where nothing was written.
+  description: The number of the transaction in the journal; null if nothing was written.
   returned: success
   type: int
 recovered:
-  description: Transactions that a crash had left in between, and that this run settled first.
+  description: Transactions that an interrupted run had left unfinished, and that this run settled first.
   returned: success
   type: list
   elements: dict
   contains:
     seq:
-      description: The number of the transaction in the ledger.
+      description: The number of the transaction in the journal.
       type: int
     outcome:
-      description: V(completed) or V(taken_back).
+      description: V(completed), V(reverted), V(kept) (another program wrote to a changed file, the others were reverted) or V(unsettled).
       type: str
-    paths:
+    names:
       description: Its files.
       type: list
       elements: str
-difference:
-  description: The difference between what we wrote and what is there, as the lines of a unified diff.
-  returned: when a rollback is refused because somebody changed a file since
-  type: list
-  elements: str
+    reason:
+      description: Why it could not be settled; null otherwise.
+      type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -249,7 +241,7 @@ from ansible_collections.kataops.aio.plugins.module_utils._kata_config import an
 ENGINES = ["native", "io_uring", "threads"]
 METHODS = ["auto", "drop_in", "base_file"]
 ARGUMENT_SPEC = {
-    "state": {"type": "str", "choices": ["present", "absent", "rolled_back"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "engine": {"type": "str", "choices": ENGINES},
     "settings": {"type": "dict"},
     "qemu_path": {"type": "path"},
@@ -269,7 +261,6 @@ ARGUMENT_SPEC = {
     "method": {"type": "str", "choices": METHODS, "default": "auto"},
     "drop_in_name": {"type": "str", "default": "60-kataops-aio.toml"},
     "force": {"type": "bool", "default": False},
-    "transaction": {"type": "int"},
     "state_dir": {"type": "path", "default": "/var/lib/kataops-aio"},
     "containerd_configs": {"type": "list", "elements": "path", "default": []},
     "host_request": {"type": "dict"},

@@ -9,9 +9,10 @@ import errno
 import os
 
 import pytest
-from ansible_collections.kataops.aio.plugins.module_utils._change import ledger, transaction
+from ansible_collections.kataops.aio.plugins.module_utils._change import files, transaction
+from ansible_collections.kataops.aio.plugins.module_utils._change.journal import Journal
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
-from ansible_collections.kataops.aio.plugins.module_utils._host import guard, trust
+from ansible_collections.kataops.aio.plugins.module_utils._host import durable, guard, trust
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.bench import bench
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.observe import observe_qemus
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.proof import prove
@@ -87,13 +88,22 @@ def test_an_error_of_the_disk_names_the_path(tmp_path, monkeypatch, number):
     def refuse(*unused):
         raise OSError(number, os.strerror(number))
 
-    change = {"path": str(tmp_path / "x.toml"), "expected_sha256": None, "content_b64": "eA==", "mode": None, "uid": None, "gid": None, "info": {}}
-    about = {"tool": "test", "kind": "change", "collection_version": "0"}
-    for module in (ledger, transaction):
+    change = {
+        "kind": "file",
+        "name": str(tmp_path / "x.toml"),
+        "expected_sha256": None,
+        "content_b64": "eA==",
+        "mode": None,
+        "uid": None,
+        "gid": None,
+        "info": {},
+    }
+    about = {"tool": "test", "kind": "change"}
+    for module in (durable, files):
         with monkeypatch.context() as patch:
             patch.setattr(module, "write_all", refuse)
             with pytest.raises(AioError) as caught:
-                transaction.transact(str(tmp_path / "state"), [change], about)
+                transaction.transact(Journal(str(tmp_path / "state")), [change], about)
         assert caught.value.where.startswith(str(tmp_path)), module.__name__
         assert not (tmp_path / "x.toml").exists()
 

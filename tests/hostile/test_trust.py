@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kataops.aio.plugins.module_utils._build import builder
-from ansible_collections.kataops.aio.plugins.module_utils._change.ledger import Ledger
+from ansible_collections.kataops.aio.plugins.module_utils._change.journal import Journal
 from ansible_collections.kataops.aio.plugins.module_utils._change.transaction import transact
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.module_utils._host import trust
@@ -285,30 +285,30 @@ def test_a_shim_that_others_can_change_is_not_asked_its_version(as_root, tmp_pat
 
 
 def change(path):
-    return {"path": str(path), "expected_sha256": None, "content_b64": "eA==", "mode": None, "uid": None, "gid": None, "info": {}}
+    return {"kind": "file", "name": str(path), "expected_sha256": None, "content_b64": "eA==", "mode": None, "uid": None, "gid": None, "info": {}}
 
 
-ABOUT = {"tool": "test", "kind": "change", "collection_version": "0"}
+ABOUT = {"tool": "test", "kind": "change"}
 
 
 def test_no_configuration_is_written_below_a_folder_of_others(theirs, ours):
     with pytest.raises(AioError, match="is refused here"):
-        transact(str(ours / "state"), [change(theirs / "config.toml")], ABOUT)
+        transact(Journal(str(ours / "state")), [change(theirs / "config.toml")], ABOUT)
     (ours / "config.d").symlink_to(theirs)
     with pytest.raises(AioError, match="is refused here"):
-        transact(str(ours / "state"), [change(ours / "config.d" / "x.toml")], ABOUT)
+        transact(Journal(str(ours / "state")), [change(ours / "config.d" / "x.toml")], ABOUT)
     assert list(theirs.iterdir()) == []
-    assert transact(str(ours / "state"), [change(ours / "x.toml")], ABOUT)["changed"]
+    assert transact(Journal(str(ours / "state")), [change(ours / "x.toml")], ABOUT)["changed"]
 
 
 def test_a_record_that_others_can_plant_is_not_carried_out(theirs, ours):
-    (theirs / "state" / "ledger").mkdir(parents=True)
-    for name in ("state", "state/ledger"):
+    (theirs / "state" / "journal").mkdir(parents=True)
+    for name in ("state", "state/journal"):
         os.chown(theirs / name, ORDINARY, ORDINARY)
     with pytest.raises(AioError, match="is refused here"):
-        Ledger(str(theirs / "state")).entries()
+        Journal(str(theirs / "state")).entries()
     with pytest.raises(AioError, match="is refused here"):
-        transact(str(theirs / "state"), [change(ours / "x.toml")], ABOUT)
+        transact(Journal(str(theirs / "state")), [change(ours / "x.toml")], ABOUT)
     assert not (ours / "x.toml").exists()
     (ours / "in-place").mkdir()
     os.chown(ours / "in-place", ORDINARY, ORDINARY)

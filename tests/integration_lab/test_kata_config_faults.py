@@ -23,14 +23,13 @@ import traceback
 from pathlib import Path
 
 import pytest
-from ansible_collections.kataops.aio.plugins.module_utils._change import rollback as _rollback
-from ansible_collections.kataops.aio.plugins.module_utils._change import transaction as _atomic
-from ansible_collections.kataops.aio.plugins.module_utils._change.ledger import Ledger
+from ansible_collections.kataops.aio.plugins.module_utils._change import files, rollback, transaction
+from ansible_collections.kataops.aio.plugins.module_utils._change.journal import Journal
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 
 pytestmark = pytest.mark.lab
 
-ABOUT = {"tool": "test", "kind": "change", "collection_version": "0"}
+ABOUT = {"tool": "test", "kind": "change"}
 CALLS = ("open", "write", "fsync", "close", "rename", "link", "unlink", "mkdir", "rmdir", "chmod", "fchmod", "fchown", "setxattr", "utime")
 NEEDS_SPACE = ("write", "link", "mkdir", "setxattr")
 OLD_BASE = b'[hypervisor.qemu]\npath = "/opt/kata/bin/qemu"\nblock_device_aio = "io_uring"\n'
@@ -41,7 +40,7 @@ LONG_AGO = 1_600_000_000_000_000_000
 
 
 class Host:
-    """Two installations of Kata with base files and config.d folders, and a ledger, below one folder."""
+    """Two installations of Kata with base files and config.d folders, and a journal, below one folder."""
 
     def __init__(self, root, state=None, kind="several"):
         self.root = Path(root)
@@ -86,7 +85,8 @@ class Host:
             digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
             found.append(
                 {
-                    "path": str(path),
+                    "kind": "file",
+                    "name": str(path),
                     "expected_sha256": digest,
                     "content_b64": None if content is None else base64.b64encode(content).decode(),
                     "whole_file": path.parent.name == "config.d",
@@ -96,17 +96,17 @@ class Host:
         return found
 
     def change(self):
-        return _atomic.transact(str(self.state), self.changes(), ABOUT)
+        return transaction.transact(Journal(str(self.state)), self.changes(), ABOUT)
 
     def roll_back(self):
-        return _rollback.rollback(str(self.state), [], False, False, ABOUT)
+        return rollback.roll_back(Journal(str(self.state)), ABOUT)
 
     def snapshot(self):
         """Everything below both installations: ``{relative path: (kind, mode, content)}``."""
         found = {}
         for top in (self.one, self.two):
-            for folder, folders, files in os.walk(top):
-                for name in folders + files:
+            for folder, folders, names in os.walk(top):
+                for name in folders + names:
                     path = Path(folder, name)
                     info = path.lstat()
                     content = path.read_bytes() if stat.S_ISREG(info.st_mode) else None
@@ -207,7 +207,7 @@ def assert_only_whole_files(host, old, new):
     """What Kata would read now is, file by file, the old or the new one; nothing else is in a config.d."""
     for name, found in host.snapshot().items():
         base = os.path.basename(name)
-        if base.startswith(_atomic.PREFIX):
+        if base.startswith(files.PREFIX):
             assert "config.d" not in name, name
             continue
         assert found in (old.get(name), new.get(name)), name
@@ -216,12 +216,12 @@ def assert_only_whole_files(host, old, new):
 def assert_settles(host, old, new):
     """The next run settles what was left: all or nothing, no leftovers; then it converges, and takes everything back."""
     now = host.snapshot()
-    _atomic.recover(str(host.state))
+    transaction.recover(Journal(str(host.state)))
     settled = host.snapshot()
     assert settled in (old, new), set(settled) ^ set(old)
     if now == old:
         assert settled == old, "nothing had been renamed, and yet it went forward"
-    assert Ledger(str(host.state)).pending() == []
+    assert Journal(str(host.state)).pending() == []
     host.change()
     assert host.snapshot() == new
     assert host.change()["changed"] is False
@@ -296,13 +296,13 @@ def test_kill_while_settling(hosts):
             in_child(work)
             return host
 
-        settle = count_steps(interrupted, lambda host: _atomic.recover(str(host.state)))
+        settle = count_steps(interrupted, lambda host: transaction.recover(Journal(str(host.state))))
         for second in range(1, len(settle) + 1):
             host = interrupted()
 
             def again(host=host, second=second):
                 with Interposed(killer(second, "before")):  # a call that fails has no "after"
-                    _atomic.recover(str(host.state))
+                    transaction.recover(Journal(str(host.state)))
 
             assert os.WTERMSIG(in_child(again)) == signal.SIGKILL, (first, second, settle)
             assert_only_whole_files(host, old, new)
@@ -357,7 +357,7 @@ def test_every_step_fails_once_or_the_disk_is_full_from_there(hosts, kind, error
                 result = host.change()
             except AioError as exc:
                 failed = exc
-        now = {name: found for name, found in host.snapshot().items() if not os.path.basename(name).startswith(_atomic.PREFIX)}
+        now = {name: found for name, found in host.snapshot().items() if not os.path.basename(name).startswith(files.PREFIX)}
         assert now in (old, new), (step, name)
         if failed is None:
             assert now == new, (step, name)
@@ -406,10 +406,10 @@ def test_somebody_else_writes_at_every_step(hosts, kind):
                 failed = False
             except AioError as exc:
                 failed = True
-                assert "changed by somebody else" in str(exc)
+                assert "another process changed this" in str(exc)
         assert path.read_bytes().endswith(mark), (step, name)
         assert path.read_bytes() == done[0]
-        assert not list(host.root.rglob(_atomic.PREFIX + "*"))
+        assert not list(host.root.rglob(files.PREFIX + "*"))
         if failed:
             refused += 1
             now = host.snapshot()
@@ -524,10 +524,108 @@ def test_two_runs_at_once(hosts):
             pid = os.fork()
             if pid == 0:
                 try:
-                    _atomic.transact(str(host.state), changes, ABOUT)
+                    transaction.transact(Journal(str(host.state)), changes, ABOUT)
                     os._exit(0)
                 except AioError:
                     os._exit(1)
             pids.append(pid)
         assert sorted(os.WEXITSTATUS(os.waitpid(pid, 0)[1]) for pid in pids) == [0, 1]
-        assert len(Ledger(str(host.state)).entries()) == 1
+        assert len(Journal(str(host.state)).entries()) == 1
+
+
+def edit(path):
+    path.write_bytes(path.read_bytes() + b"# edited by an administrator\n")
+
+
+def copy_again(path):
+    path.unlink()
+    path.write_bytes(b"# a new release\n" + OLD_BASE)
+
+
+def change_mode(path):
+    path.chmod(0o604)
+
+
+def remove(path):
+    path.unlink()
+
+
+def move(path):
+    (path.parent / "runtimes").mkdir()
+    (path.parent / "runtimes/configuration.toml").write_bytes(b"# moved\n" + OLD_BASE)
+    path.unlink()
+    path.symlink_to("runtimes/configuration.toml")
+
+
+def look(path):
+    return (path.is_symlink(), stat.S_IMODE(path.stat().st_mode), path.read_bytes()) if path.exists() else None
+
+
+@pytest.mark.parametrize("others", [edit, copy_again, change_mode, remove, move], ids=lambda action: action.__name__)
+@pytest.mark.parametrize("which", ["one/configuration-qemu.toml", "one/config.d/60-kataops-aio.toml", "two/config.d/60-kataops-aio.toml"])
+def test_kill_at_every_step_and_another_program_acts_before_the_next_run(hosts, which, others):
+    """What others did stays; nothing counts as reverted that was not; everything else is old or new; and all of ours can be rolled back."""
+    old, new = ends_of(lambda: hosts("several"))
+    steps = count_steps(lambda: hosts("several"), Host.change)
+    acted = 0
+    for step in range(1, len(steps) + 1):
+        host = hosts("several")
+
+        def work(host=host, step=step):
+            with Interposed(killer(step, "after")):
+                host.change()
+
+        assert os.WTERMSIG(in_child(work)) == signal.SIGKILL
+        path = host.root / which
+        if not path.exists():
+            continue
+        was = path.read_bytes()
+        others(path)
+        acted += 1
+        theirs = look(path)
+        journal = Journal(str(host.state))
+        assert "unsettled" not in [entry["outcome"] for entry in transaction.recover(journal)], (step, steps[step - 1])
+        assert look(path) == theirs, (step, steps[step - 1])
+        assert journal.pending() == [] and not list(host.root.rglob(files.PREFIX + "*"))
+        mine = [name for name in new if name != which and not (host.root / name).is_dir()] + [name for name in old if name not in new and name != which]
+        rest = {name: host.snapshot().get(name) for name in mine}
+        assert rest in ({name: old.get(name) for name in mine}, {name: new.get(name) for name in mine}), (step, steps[step - 1])
+        ours = path.exists() and not path.is_symlink() and was in (NEW_BASE, DROP_IN) and was in path.read_bytes()
+        claimed = [name for _kind, name in journal.standing()]
+        assert not ours or str(path) in claimed, "our content is there, and the journal does not know of it"
+        result = rollback.roll_back(journal, ABOUT)
+        assert {name: host.snapshot().get(name) for name in mine} == {name: old.get(name) for name in mine}, (step, steps[step - 1])
+        if others is not change_mode and not (others is remove and which not in new):  # who removed what we removed, too, cannot be told
+            assert look(path) == theirs, (step, steps[step - 1])
+        assert [left["name"] for left in result["left"]] in ([], [str(path)])
+        rollback.roll_back(journal, ABOUT, force=True)
+        if ours:
+            before = old.get(which)
+            assert (path.read_bytes() if path.exists() else None) == (before[2] if before else None)
+        assert journal.standing() == {}
+    assert acted > 10
+
+
+def test_a_read_only_file_system_below_one_file_blocks_only_that_file(tmp_path):
+    with mounted(tmp_path / "disk", "1m") as disk:
+        good = Host(tmp_path / "good", kind="create").plant()
+        bad = Host(disk / "bad", state=good.state, kind="create").plant()
+        old = good.snapshot(), bad.snapshot()
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        journal = Journal(str(good.state))
+        with pytest.raises(AioError, match="Read-only file system"):
+            transaction.transact(journal, good.changes() + bad.changes(), ABOUT)
+        assert (good.snapshot(), bad.snapshot()) == old
+        assert good.change()["changed"] and journal.pending() == []
+        assert good.roll_back()["changed"] and good.snapshot() == old[0]
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        good.change()
+        bad.change()
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        result = rollback.roll_back(journal, ABOUT)
+        assert good.snapshot() == old[0] and result["changed"]
+        (left,) = result["left"]
+        assert str(disk) in left["name"] and "Read-only" in left["reason"]
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        rollback.roll_back(journal, ABOUT)
+        assert bad.snapshot() == old[1] and journal.standing() == {}

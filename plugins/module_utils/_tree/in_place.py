@@ -17,8 +17,8 @@ import os
 import shutil
 import stat
 
-from ansible_collections.kataops.aio.plugins.module_utils._change.ledger import sync_folder, write_durably
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host.durable import sync_folder, write_durably
 from ansible_collections.kataops.aio.plugins.module_utils._host.trust import require_folder
 from ansible_collections.kataops.aio.plugins.module_utils._tree import manifest as _manifest
 from ansible_collections.kataops.aio.plugins.module_utils._tree.store import read_manifest

@@ -22,8 +22,8 @@ import tarfile
 import tempfile
 import zlib
 
-from ansible_collections.kataops.aio.plugins.module_utils._change.ledger import sync_folder, write_all
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host.durable import sync_folder, write_all
 from ansible_collections.kataops.aio.plugins.module_utils._host.trust import require_folder
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.elf import foreign, read_elf
 from ansible_collections.kataops.aio.plugins.module_utils._qemu.strings import compiled_by_marks, find_marks

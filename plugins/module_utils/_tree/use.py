@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the kataops founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who still uses a QEMU tree: running processes, Kata's configuration, the ledger. PRIVATE to kataops.aio.
+"""Who still uses a QEMU tree: running processes, Kata's configuration, the journal. PRIVATE to kataops.aio.
 
 Where it cannot be told, the tree counts as used.
 """
@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.kataops.aio.plugins.module_utils._change.ledger import DEFAULT_FOLDER as LEDGER_FOLDER
-from ansible_collections.kataops.aio.plugins.module_utils._change.ledger import Ledger
+from ansible_collections.kataops.aio.plugins.module_utils._change.journal import FOLDER, Journal
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.module_utils._host.files import read_head
 from ansible_collections.kataops.aio.plugins.module_utils._kata import collect as _kata
@@ -19,14 +18,14 @@ from ansible_collections.kataops.aio.plugins.module_utils._kata import collect a
 _LARGEST_FILE = 8 * 1024 * 1024
 
 
-def users(tree, config_paths=(), state_dir=LEDGER_FOLDER, proc="/proc"):
+def users(tree, config_paths=(), state_dir=FOLDER, proc="/proc"):
     """Sentences that say who uses a tree; empty where nobody does.
 
     :arg tree: the tree's folder.
     :arg config_paths: Kata configurations that no CRI file names.
-    :arg state_dir: the ledger's folder; a tree that a rollback would need is in use.
+    :arg state_dir: the journal's folder; a tree that a rollback would need is in use.
     """
-    return by_processes(tree, proc) + by_configuration(tree, config_paths) + by_ledger(tree, state_dir)
+    return by_processes(tree, proc) + by_configuration(tree, config_paths) + by_journal(tree, state_dir)
 
 
 def by_processes(tree, proc="/proc"):
@@ -68,15 +67,15 @@ def by_configuration(tree, config_paths=()):
     return sentences
 
 
-def by_ledger(tree, state_dir=LEDGER_FOLDER):
-    """Contents that the ledger would bring back (or that a crashed change left half-way) in which the tree's name occurs."""
+def by_journal(tree, state_dir=FOLDER):
+    """Contents that a rollback would bring back (or that an interrupted change left half-way) in which the tree's name occurs."""
     name = os.path.basename(tree).encode()
     try:
-        ledger = Ledger(state_dir)
-        states = [(path, change["before"]) for path, chain in ledger.applied().items() for _entry, change in chain]
-        for entry in ledger.pending():
-            states += [(change["path"], change[state]) for change in entry["changes"] for state in ("before", "after")]
-        needed = [path for path, state in states if not state["absent"] and name in ledger.content(state["sha256"])]
+        journal = Journal(state_dir)
+        states = [(change["name"], change[which]) for _entry, change in journal.standing().values() for which in ("original", "before")]
+        for entry in journal.pending():
+            states += [(change["name"], change[state]) for change in entry["changes"] for state in ("before", "after")]
+        needed = [path for path, state in states if "sha256" in state and name in journal.content(state["sha256"])]
     except (AioError, OSError) as error:
-        return ["the ledger may need it, but cannot be read (%s)" % error]
+        return ["the journal may need it, but cannot be read (%s)" % error]
     return ["a rollback of %s would need it" % path for path in sorted(set(needed))]

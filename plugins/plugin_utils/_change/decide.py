@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From what a user wants of Kata's configuration to the files that have to change. Pure. PRIVATE to kataops.aio.
 
-``ledger`` is what the host half tells of our changes that still stand: ``{path: {before, after, created, info}}`` with STATEs of the ledger and the
+``ledger`` is what the host half tells of our changes that still stand: ``{path: {original, after, created, info}}`` with STATEs of the journal and the
 ``info`` that was recorded: ``{runtimes: [{id, handlers}], method, keys, edits}``.
 """
 
@@ -115,7 +115,7 @@ def choose_methods(all_runtimes: list[Data], wanted: list[Wish], ledger: Data, d
     :raises AioError: where the way that was forced is unsafe.
     """
     for wish in wanted:
-        known = _standing(ledger, wish.base)
+        known = ledger.get(wish.base)
         if wish.method == "auto" and known and wish.runtime["config"]["sha256"] == known["after"].get("sha256"):
             wish.method = "base_file"
     for wish in wanted:
@@ -176,17 +176,19 @@ class Change:
     info: Data
     remove_folders: list[str]
     mtime_ns: int | None = None  # of the file that is put back; None: now
+    without_us: bytes | None = None  # the old content without our edits, where the file was edited by us before
 
     def as_request(self) -> Data:
         """What the host half wants to be given."""
         return {
-            "path": self.path,
+            "kind": "file",
+            "name": self.path,
             "expected_sha256": self.expected_sha256,
             "content_b64": None if self.new is None else base64.b64encode(self.new).decode(),
+            "original_b64": None if self.without_us is None else base64.b64encode(self.without_us).decode(),
             "info": self.info,
             "mtime_ns": self.mtime_ns,
             "whole_file": self.info["method"] == "drop_in",
-            "clears": self.info["method"] == "base_file" and not self.info["keys"],
             "remove_folders": self.remove_folders,
         }
 
@@ -205,12 +207,6 @@ def _info(members: list[Wish], method: str, keys: Data, edits: list[Data]) -> Da
     return {"runtimes": runtimes, "method": method, "keys": keys, "edits": edits}
 
 
-def _standing(ledger: Data, path: str) -> Data | None:
-    """What the ledger knows of our change of ``path``, unless it came to nothing."""
-    known = ledger.get(path)
-    return None if known is None or known["before"].get("sha256") == known["after"].get("sha256") else known
-
-
 def files_to_write(kata: Data, ledger: Data, wanted: list[Wish]) -> dict[str, Data]:
     """The files whose content has to be looked at or changed, by path: ``{kind: drop_in | base_file, members, keys, present: bool}``.
 
@@ -224,12 +220,12 @@ def files_to_write(kata: Data, ledger: Data, wanted: list[Wish]) -> dict[str, Da
         target = by_drop_in[0].path if by_drop_in else None
         for path in sorted(ledger):
             mine = preview.real_folder(kata, posixpath.dirname(path)) == folder and ledger[path]["info"].get("method") == "drop_in" and path != target
-            if mine and _standing(ledger, path) and preview.present_digest(kata, path) is not None:
+            if mine and preview.present_digest(kata, path) is not None:
                 found[path] = {"kind": "drop_in", "members": members, "keys": {}}
         for base in sorted({wish.base for wish in members}):
             owners = [wish for wish in members if wish.base == base]
             by_base = [wish for wish in owners if wish.chosen == "base_file"]
-            known = _standing(ledger, base)
+            known = ledger.get(base)
             keys = _union(by_base)
             recorded = known["info"].get("keys") if known else None
             short = any(preview.shortfalls(wish.runtime, wish.keys) for wish in by_base)
@@ -258,12 +254,14 @@ def changes_of(kata: Data, ledger: Data, files: dict[str, Data], contents: Data)
     for path, file in files.items():
         present, original = contents[path]["present"], contents[path]["original"]
         edits: list[Data] = []
+        without_us = None
         if file["kind"] == "drop_in":
             new = edit.drop_in_text("qemu", file["keys"]).encode() if file["keys"] else None
         elif present is None:
             raise AioError("the configuration file is missing", path, "Kata's configuration", "install Kata Containers again, or name another runtime")
         else:
-            text = _pristine(path, present, original, _standing(ledger, path))
+            text = _pristine(path, present, original, ledger.get(path))
+            without_us = text.encode() if path in ledger else None
             if file["keys"]:
                 kinds = [member.runtime["runtime"] for member in file["members"]]
                 text, edits = edit.set_keys(text, "qemu", file["keys"], kinds, path)
@@ -272,8 +270,8 @@ def changes_of(kata: Data, ledger: Data, files: dict[str, Data], contents: Data)
             expected = preview.present_digest(kata, path)
             folders = ledger.get(path, {}).get("created", []) if new is None else []
             # kata-deploy up to 3.24 copies a file only over an older one, so what is put back gets its time back too.
-            mtime_ns = ledger[path]["before"].get("mtime_ns") if original is not None and new == original else None
-            changes.append(Change(path, present, new, expected, _info(file["members"], file["kind"], file["keys"], edits), folders, mtime_ns))
+            mtime_ns = ledger[path]["original"].get("mtime_ns") if original is not None and new == original else None
+            changes.append(Change(path, present, new, expected, _info(file["members"], file["kind"], file["keys"], edits), folders, mtime_ns, without_us))
     return changes
 
 
@@ -299,14 +297,14 @@ def files_to_clear(kata: Data, ledger: Data, selected: list[Data], drop_in_name:
         own = [
             path for path in sorted(ledger) if path == wish.base or (posixpath.dirname(path) == wish.folder and ledger[path]["info"].get("method") == "drop_in")
         ]
-        own = [path for path in own if _standing(ledger, path) and preview.present_digest(kata, path) is not None]
+        own = [path for path in own if preview.present_digest(kata, path) is not None]
         unrecorded = posixpath.join(wish.folder, drop_in_name)
         if preview.present_digest(kata, unrecorded) is not None and unrecorded not in own:
             own.append(unrecorded)
         for path in own:
             others = sorted({r["id"] for r in (ledger.get(path) or {"info": {}})["info"].get("runtimes", [])} - ids)
             if others:
-                raise AioError("this file serves other runtimes too", path, remedy="add %s to runtimes" % ", ".join(others))
+                raise AioError("this file serves other runtimes, too", path, remedy="add %s to runtimes" % ", ".join(others))
             kind = "base_file" if path == wish.base else "drop_in"
             found.setdefault(path, {"kind": kind, "members": [], "keys": {}})["members"].append(wish)
     return found
@@ -316,3 +314,19 @@ def check_foreign(path: str, content: bytes | None, known: Data | None, force: b
     """Refuse to remove a drop-in that neither the ledger nor its own words call ours."""
     if known is None and content is not None and not force and not content.startswith(edit.HEADER.encode()):
         raise AioError("this file has our name, but we did not write it", path, remedy="look at it, then remove it by hand or run again with force: true")
+
+
+def without_us(path: str, content: bytes, info: Data) -> bytes | None:
+    """A file that another program changed after us, without our part: None if nothing else would be left of it.
+
+    :arg info: what the journal recorded of our change.
+    :raises AioError: if our part cannot be told from the rest.
+    """
+    text = edit.decode(content, path)
+    if info.get("method") == "base_file":
+        return edit.unset_keys(text, "qemu", info.get("edits", []), path).encode()
+    if info.get("method") != "drop_in":
+        raise AioError("this is not a file of Kata's configuration", path)
+    edits = [{"key": key, "spelling": key, "old": None, "new": edit.value_text(value)} for key, value in info.get("keys", {}).items()]
+    rest = edit.unset_keys(text, "qemu", edits, path)
+    return None if edit.is_empty(rest, path) else rest.encode()

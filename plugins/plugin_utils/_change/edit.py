@@ -134,6 +134,15 @@ def unset_keys(text: str, table: str, edits: list[Edit], where: str) -> str:
     return document.proved(table, restored, removed)
 
 
+def is_empty(text: str, where: str) -> bool:
+    """Whether a document sets nothing at all (tables may be there)."""
+
+    def sets(value: t.Any) -> bool:
+        return any(sets(item) for item in value.values()) if isinstance(value, dict) else True
+
+    return not sets(parse(text, where))
+
+
 def _value(raw: str) -> t.Any:
     return parse("k = %s\n" % raw, "ledger")["k"]
 

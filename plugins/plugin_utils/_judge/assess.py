@@ -353,7 +353,7 @@ def _policy_findings(runtime: Data, observations: Data, policy: Data, found: lis
         if wanted in (None, engine):
             return []
         detail = "It was given %s, for no strategy led to %s." % (engine, wanted)
-        return [finding("fell_back", rid, runtime["sources"]["block_device_aio"], [_saw("the ledger on the host", "in place of %s" % wanted)], detail)]
+        return [finding("fell_back", rid, runtime["sources"]["block_device_aio"], [_saw("the journal on the host", "in place of %s" % wanted)], detail)]
     # While something fails, that is what there is to say: the plan leads to the policy's engine anyway.
     if policy["engine"] == engine or engine not in ENGINES or any(f["severity"] == "error" for f in found):
         return []

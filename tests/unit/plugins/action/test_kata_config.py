@@ -19,8 +19,11 @@ from unittest import mock
 
 import pytest
 from ansible.playbook.task import Task
+from ansible_collections.kataops.aio.plugins.action import journal as journal_action
 from ansible_collections.kataops.aio.plugins.action import kata_config as action
+from ansible_collections.kataops.aio.plugins.module_utils import _journal
 from ansible_collections.kataops.aio.plugins.module_utils import _kata_config as _config_host
+from ansible_collections.kataops.aio.plugins.module_utils._change.journal import Journal
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 from ansible_collections.kataops.aio.plugins.module_utils._kata.collect import collect
 from ansible_collections.kataops.aio.plugins.plugin_utils._change import preview
@@ -57,7 +60,7 @@ class Host:
         return self.path(path).read_text(encoding="utf-8")
 
     def snapshot(self):
-        """Everything but the ledger: ``{path: (mode, link target or content, time of change of content)}``."""
+        """Everything but the journal: ``{path: (mode, link target or content, time of change of content)}``."""
         found = {}
         for folder, folders, files in os.walk(self.root):
             for name in folders + files:
@@ -73,7 +76,7 @@ class Host:
         request = json.loads(json.dumps(request))
         request["state_dir"] = self.root + request["state_dir"]
         for change in request.get("changes", []):
-            change["path"] = self.root + change["path"]
+            change["name"] = self.root + change["name"]
             change["remove_folders"] = [self.root + folder for folder in change["remove_folders"]]
         if "paths" in request:
             request["paths"] = [self.root + path for path in request["paths"]]
@@ -96,6 +99,8 @@ class Host:
     def run(self, check=False, diff=True, **args):
         """One task; its result."""
         self.requests = []
+        if args.get("state") == "rolled_back":
+            return self.roll_back(check, diff, **args)
         task = Task()
         task.action, task.args, task.check_mode, task.diff = "kataops.aio.kata_config", args, check, diff
         plugin = action.ActionModule(task, mock.MagicMock(), mock.MagicMock(), mock.MagicMock(), mock.MagicMock(), mock.MagicMock())
@@ -103,6 +108,31 @@ class Host:
             result = plugin.run(task_vars={})
         json.dumps(result)
         return result
+
+    def roll_back(self, check, diff, **args):
+        """One task of the module journal; its result, with the names of the files."""
+
+        def host_half(module_args, **_more):
+            request = json.loads(json.dumps(module_args["request"]))
+            request["edited"] = {self.root + path: edited for path, edited in request.get("edited", {}).items()}
+            try:
+                result = _journal.roll_back(Journal(self.root + "/var/lib/kataops-aio"), request, check)
+            except AioError as exc:
+                result = dict(exc.as_failure(), failed=True)
+            result["left"] = [
+                dict(left, info=json.loads(json.dumps(left["info"]).replace(self.root, ""))) if "info" in left else left for left in result.get("left", [])
+            ]
+            return json.loads(json.dumps(result).replace(self.root, ""))
+
+        task = Task()
+        task.action, task.args, task.check_mode, task.diff = "kataops.aio.journal", dict(args, tools=["kata_config"]), check, diff
+        if args.get("transaction") is not None:
+            task.args.pop("tools")
+        plugin = journal_action.ActionModule(task, mock.MagicMock(), mock.MagicMock(), mock.MagicMock(), mock.MagicMock(), mock.MagicMock())
+        with mock.patch.object(plugin, "_execute_module", side_effect=host_half):
+            result = plugin.run(task_vars={})
+        json.dumps(result)
+        return dict(result, files=[shown["name"] for shown in result.get("objects", [])])
 
     def good(self, **args):
         result = self.run(**args)
@@ -415,7 +445,7 @@ def test_different_settings_in_one_transaction_all_or_none(two):
     snp = SHARE + "/configuration-qemu-snp.toml"
     two.meddle["apply"] = lambda: layouts.put(two.root, snp, "# theirs\n" + before[snp][1].decode())
     result = two.run(per_runtime=wanted)
-    assert "changed by somebody else meanwhile" in result["msg"]
+    assert "another process changed this in the meantime" in result["msg"]
     assert two.snapshot()[BASE] == before[BASE] and two.read(snp).startswith("# theirs\n")
     result = two.good(per_runtime=wanted)
     assert sorted(result["files"]) == sorted([BASE, snp]) and result["transaction"] == 1
@@ -429,7 +459,7 @@ def test_different_settings_in_one_transaction_all_or_none(two):
 def test_a_drop_in_of_two_runtimes_goes_for_both(two):
     two.good(engine="native")
     for state in ("absent", "rolled_back"):
-        assert "other runtimes too" in two.bad(state=state, runtimes=["kata-snp"])
+        assert "other runtimes, too" in two.bad(state=state, runtimes=["kata-snp"])
     two.good(state="absent")
     assert not two.path(DROP_IN).exists()
 
@@ -448,8 +478,8 @@ def test_what_is_read_back_decides(static):
 
     static.meddle["collect"] = second_look
     result = static.run(engine="native")
-    assert "is not in effect, so it was taken back" in result["msg"] and "99-theirs.toml" in result["msg"]
-    assert static.requests == ["collect", "read", "apply", "collect", "undo"]
+    assert "is not in effect, so it was reverted" in result["msg"] and "99-theirs.toml" in result["msg"]
+    assert static.requests == ["collect", "read", "apply", "collect", "revert"]
     static.path(SHARE + "/config.d/99-theirs.toml").unlink()
     assert static.snapshot() == before
 
@@ -458,35 +488,109 @@ def test_an_interrupted_run_is_settled_first(static):
     def crash(*_args):
         raise KeyboardInterrupt
 
-    with mock.patch("ansible_collections.kataops.aio.plugins.module_utils._change.transaction._swap", crash), mock.patch(
-        "ansible_collections.kataops.aio.plugins.module_utils._change.transaction._take_back"
+    with mock.patch("ansible_collections.kataops.aio.plugins.module_utils._change.files.apply", crash), mock.patch(
+        "ansible_collections.kataops.aio.plugins.module_utils._change.transaction._revert"
     ), pytest.raises(KeyboardInterrupt):
         static.run(engine="native")
     assert [path for path in static.snapshot() if ".kataops-aio-" in path]
     result = static.good(engine="native", check=True)
     assert result["changed"] and "would settle it first" in result["notes"][0]
     result = static.good(engine="native")
-    assert result["recovered"] == [{"seq": 1, "outcome": "taken_back", "paths": [DROP_IN]}] and result["transaction"] == 2
+    assert result["recovered"] == [{"seq": 1, "outcome": "reverted", "names": [DROP_IN], "reason": None}] and result["transaction"] == 2
     assert not [path for path in static.snapshot() if ".kataops-aio-" in path]
 
 
-def test_rollback_refuses_what_somebody_changed_and_shows_it(static):
-    layouts.put(static.root, SHARE + "/config.d/20-site.toml", "")
-    before = static.snapshot()
+def shared(host):
+    """A host on which the base file is edited."""
+    layouts.put(host.root, SHARE + "/config.d/20-site.toml", "")
+    return host.read(BASE)
+
+
+def test_rollback_takes_only_our_part_out_of_a_base_file_that_was_edited_since(static):
+    before = shared(static)
     static.good(engine="native", method="base_file")
-    mine = static.read(BASE)
-    layouts.put(static.root, BASE, mine + "# theirs\n")
-    result = static.run(state="rolled_back")
-    assert result["failed"] and "somebody changed this file after us" in result["msg"] and "+# theirs" in result["difference"]
-    assert static.run(state="rolled_back", check=True)["failed"]
-    assert static.read(BASE) == mine + "# theirs\n"
-    result = static.good(state="absent")
-    assert static.read(BASE) == before[BASE][1].decode() + "# theirs\n"
+    layouts.put(static.root, BASE, static.read(BASE) + "# theirs\n")
+    foreseen = static.good(state="rolled_back", check=True)
+    assert foreseen["changed"] and foreseen["files"] == [BASE] and foreseen["diff"][0]["after"] == before + "# theirs\n"
+    result = static.good(state="rolled_back")
+    assert result["files"] == [BASE] and "only our part is taken out" in "".join(result["notes"])
+    assert static.read(BASE) == before + "# theirs\n"
+    assert static.good(state="rolled_back")["changed"] is False
+
+
+def test_rollback_with_force_keeps_what_it_overrides(static):
+    before = shared(static)
     static.good(engine="native", method="base_file")
-    layouts.put(static.root, BASE, mine)
+    layouts.put(static.root, BASE, static.read(BASE) + "# theirs\n")
     result = static.good(state="rolled_back", force=True)
-    assert "its content is kept" in result["notes"][0]
-    assert static.read(BASE) == before[BASE][1].decode() + "# theirs\n", "what stood there before our last change"
+    assert "kept in the journal" in result["notes"][0] and static.read(BASE) == before
+
+
+def test_an_edit_between_two_changes_of_ours_never_brings_our_own_keys_back(static):
+    before = shared(static)
+    for engines in (["native", "threads"], ["native", "threads", "native"], ["threads", "native"]):
+        for state in ("rolled_back", "absent"):
+            for number, engine in enumerate(engines):
+                static.good(engine=engine, method="base_file")
+                if number == 0:
+                    layouts.put(static.root, BASE, static.read(BASE) + "# theirs\n")
+            static.good(state=state)
+            assert static.read(BASE) == before + "# theirs\n", (engines, state)
+            assert static.good(state=state)["changed"] is False
+            layouts.put(static.root, BASE, before)
+
+
+def test_a_base_file_of_a_newer_release_stays_at_rollback(static):
+    """kata-deploy copied its file over ours: nothing of ours is there, and the old release's file must not come back."""
+    shared(static)
+    static.good(engine="native", method="base_file")
+    newer = "# a newer release\n" + layouts.load("static_3_7_0")["files"][BASE]
+    layouts.put(static.root, BASE, newer)
+    for _turn in range(2):
+        result = static.good(state="rolled_back")
+        assert result["changed"] is False and static.read(BASE) == newer
+    assert static.good(state="rolled_back", force=True)["changed"] is False and static.read(BASE) == newer
+
+
+def test_a_base_file_that_kata_deploy_moved_does_not_keep_the_rest_from_rolling_back(static):
+    shared(static)
+    static.good(engine="native", method="base_file")
+    moved = SHARE + "/runtimes/qemu/configuration-qemu.toml"
+    layouts.put(static.root, moved, layouts.load("static_3_7_0")["files"][BASE])
+    static.path(BASE).unlink()
+    static.path(BASE).symlink_to(os.path.relpath(static.path(moved), static.path(SHARE)))
+    fresh = static.read(moved)
+    result = static.good(engine="native", method="base_file")
+    assert result["files"] == [moved]
+    static.good(state="rolled_back")
+    assert static.read(moved) == fresh and static.path(BASE).is_symlink()
+    assert static.good(state="rolled_back")["changed"] is False
+
+
+def test_a_key_that_was_added_to_our_drop_in_stays(static):
+    static.good(engine="native", method="drop_in")
+    layouts.put(static.root, DROP_IN, static.read(DROP_IN) + "default_vcpus = 3\n")
+    static.good(state="rolled_back")
+    assert "default_vcpus = 3" in static.read(DROP_IN) and "block_device_aio" not in static.read(DROP_IN)
+
+
+def test_a_comment_in_our_drop_in_does_not_keep_it(static):
+    static.good(engine="native", method="drop_in")
+    layouts.put(static.root, DROP_IN, static.read(DROP_IN) + "# looked at on Monday\n")
+    static.good(state="rolled_back")
+    assert not static.path(DROP_IN).exists()
+
+
+def test_what_cannot_be_told_apart_is_left_and_named(static):
+    static.good(engine="native", method="drop_in")
+    layouts.put(static.root, DROP_IN, static.read(DROP_IN) + "not = = toml\n")
+    now = static.snapshot()
+    result = static.run(state="rolled_back")
+    assert result["failed"] and DROP_IN in result["msg"] and "+not = = toml" in result["difference"] and "force: true" in result["msg"]
+    assert static.run(state="rolled_back", check=True)["failed"]
+    assert static.snapshot() == now
+    static.good(state="rolled_back", force=True)
+    assert not static.path(DROP_IN).exists()
 
 
 def test_rollback_in_check_mode_changes_nothing(static):
@@ -515,9 +619,9 @@ def test_a_file_of_our_name_that_is_not_ours(static):
     assert static.good(state="absent", force=True)["changed"] and not static.path(DROP_IN).exists()
 
 
-def test_our_drop_in_without_a_ledger(static):
+def test_our_drop_in_without_a_journal(static):
     static.good(engine="native")
-    for path in Path(static.root, "var/lib/kataops-aio/ledger").iterdir():
+    for path in Path(static.root, "var/lib/kataops-aio/journal").iterdir():
         path.unlink()
     assert static.good(engine="native")["changed"] is False
     assert static.good(state="absent")["files"] == [DROP_IN]
@@ -591,7 +695,7 @@ def test_bad_arguments(static, args, words):
 def test_the_host_half_alone_refuses():
     with pytest.raises(AioError, match="only together with its action plugin"):
         _config_host.answer(None, False)
-    for do in ("apply", "undo", "recover"):
+    for do in ("apply", "revert", "recover"):
         with pytest.raises(AioError, match="check mode"):
             _config_host.answer({"do": do, "state_dir": "/nonexistent"}, True)
 

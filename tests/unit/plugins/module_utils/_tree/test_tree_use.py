@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the kataops founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A tree counts as used by a real running process, a real configuration and a real ledger, and by nothing else."""
+"""A tree counts as used by a real running process, a real configuration and a real journal, and by nothing else."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import shutil
 import subprocess
 
 import pytest
-from ansible_collections.kataops.aio.plugins.module_utils._change import transaction as _atomic
+from ansible_collections.kataops.aio.plugins.module_utils._change import transaction
+from ansible_collections.kataops.aio.plugins.module_utils._change.journal import Journal
 from ansible_collections.kataops.aio.plugins.module_utils._tree import use as _tree_use
 
 NAME = "qemu-7.2.22-x86_64-static-0123456789ab"
-ABOUT = {"tool": "test", "kind": "change", "collection_version": "0.1.0"}
+ABOUT = {"tool": "test", "kind": "change"}
 
 
 @pytest.fixture
@@ -28,10 +29,11 @@ def tree(tmp_path):
 
 
 def write(state, path, text):
-    """One real transaction of the ledger."""
+    """One real transaction of the journal."""
     before = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
     change = {
-        "path": str(path),
+        "kind": "file",
+        "name": str(path),
         "expected_sha256": before,
         "content_b64": base64.b64encode(text.encode()).decode(),
         "mode": None,
@@ -39,7 +41,7 @@ def write(state, path, text):
         "gid": None,
         "info": {},
     }
-    _atomic.transact(str(state), [change], ABOUT)
+    transaction.transact(Journal(str(state)), [change], ABOUT)
 
 
 def test_nobody_uses_it(tree, tmp_path):
@@ -69,20 +71,20 @@ def test_a_configuration_that_names_it_uses_it(tree, tmp_path):
     assert _tree_use.by_configuration(tree, [str(base)]) == ["%s names it" % drop_in]
 
 
-def test_the_ledger_uses_what_a_rollback_would_bring_back_and_nothing_else(tree, tmp_path):
+def test_the_journal_uses_what_a_rollback_would_bring_back_and_nothing_else(tree, tmp_path):
     state, path = tmp_path / "state", tmp_path / "configuration-qemu.toml"
     path.write_text("[hypervisor.qemu]\n", encoding="utf-8")
     write(state, path, 'path = "%s/bin/qemu-system-x86_64"\n' % tree)
-    # What stands there now is the configuration's use, not the ledger's: a rollback goes to what was before.
-    assert _tree_use.by_ledger(tree, str(state)) == []
+    # What stands there now is the configuration's use, not the journal's: a rollback goes to what was before.
+    assert _tree_use.by_journal(tree, str(state)) == []
     write(state, path, 'path = "/opt/kataops/qemu/qemu-another/bin/qemu-system-x86_64"\n')
-    assert _tree_use.by_ledger(tree, str(state)) == ["a rollback of %s would need it" % path]
+    assert _tree_use.by_journal(tree, str(state)) == ["a rollback of %s would need it" % path]
 
 
-def test_a_ledger_that_cannot_be_read_keeps_the_tree(tree, tmp_path):
+def test_a_journal_that_cannot_be_read_keeps_the_tree(tree, tmp_path):
     state, path = tmp_path / "state", tmp_path / "configuration-qemu.toml"
     path.write_text("[hypervisor.qemu]\n", encoding="utf-8")
     write(state, path, "[runtime]\n")
-    entry = next((state / "ledger").iterdir())
+    entry = next((state / "journal").iterdir())
     entry.write_text("{", encoding="utf-8")
-    assert "cannot be read" in _tree_use.by_ledger(tree, str(state))[0]
+    assert "cannot be read" in _tree_use.by_journal(tree, str(state))[0]

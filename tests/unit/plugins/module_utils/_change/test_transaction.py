@@ -11,11 +11,11 @@ import os
 import struct
 
 import pytest
-from ansible_collections.kataops.aio.plugins.module_utils._change import transaction as _atomic
-from ansible_collections.kataops.aio.plugins.module_utils._change.ledger import Ledger
+from ansible_collections.kataops.aio.plugins.module_utils._change import files, transaction
+from ansible_collections.kataops.aio.plugins.module_utils._change.journal import Journal
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
 
-ABOUT = {"tool": "test", "kind": "change", "collection_version": "0"}
+ABOUT = {"tool": "test", "kind": "change"}
 ACL = struct.pack("<I", 2) + b"".join(
     struct.pack("<HHI", *entry) for entry in [(1, 6, 2**32 - 1), (2, 4, 4321), (4, 4, 2**32 - 1), (16, 4, 2**32 - 1), (32, 0, 2**32 - 1)]
 )
@@ -26,12 +26,15 @@ def digest(path):
 
 
 def change(path, content, **more):
-    return dict({"path": str(path), "expected_sha256": digest(path), "content_b64": None if content is None else base64.b64encode(content).decode()}, **more)
+    return dict(
+        {"kind": "file", "name": str(path), "expected_sha256": digest(path), "content_b64": None if content is None else base64.b64encode(content).decode()},
+        **more,
+    )
 
 
 @pytest.fixture
 def apply(tmp_path):
-    return lambda *changes: _atomic.transact(str(tmp_path / "state"), list(changes), ABOUT)
+    return lambda *changes: transaction.transact(Journal(str(tmp_path / "state")), list(changes), ABOUT)
 
 
 @pytest.fixture
@@ -122,7 +125,7 @@ def test_no_change_leaves_no_trace(apply, kata, tmp_path):
         "cautions": [],
         "recovered": [],
     }
-    assert Ledger(str(tmp_path / "state")).entries() == []
+    assert Journal(str(tmp_path / "state")).entries() == []
     assert apply(change(kata / "base.toml", b"old\n", mode="0600"))["changed"] is True
     assert (kata / "base.toml").stat().st_mode & 0o777 == 0o600
 
@@ -130,7 +133,7 @@ def test_no_change_leaves_no_trace(apply, kata, tmp_path):
 @pytest.mark.parametrize("expected", [None, "0" * 64])
 def test_all_are_compared_before_any_is_written(apply, kata, expected):
     wrong = dict(change(kata / "base.toml", b"new\n"), expected_sha256=expected)
-    with pytest.raises(AioError, match="changed by somebody else meanwhile"):
+    with pytest.raises(AioError, match="another process changed this in the meantime"):
         apply(change(kata / "config.d" / "a.toml", b"a\n"), wrong)
     assert names(kata) == ["base.toml"] and (kata / "base.toml").read_bytes() == b"old\n"
     with pytest.raises(AioError, match="but there is now no file"):
@@ -145,23 +148,23 @@ def plant(kind, path):
     elif kind == "folder":
         path.mkdir()
     elif kind == "large":
-        path.write_bytes(b"#" * (_atomic.MAX_BYTES + 1))
+        path.write_bytes(b"#" * (files.MAX_BYTES + 1))
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"), [("symlink", "is a symlink"), ("fifo", "no regular file"), ("folder", "no regular file"), ("large", "has \\d+ bytes")]
+    ("kind", "words"), [("symlink", "is a symlink"), ("fifo", "not a regular file"), ("folder", "not a regular file"), ("large", "has \\d+ bytes")]
 )
 def test_what_is_no_configuration_file_is_refused(apply, kata, kind, words):
     plant(kind, kata / "odd.toml")
     with pytest.raises(AioError, match=words):
-        apply({"path": str(kata / "odd.toml"), "expected_sha256": None, "content_b64": "eA=="})
+        apply({"kind": "file", "name": str(kata / "odd.toml"), "expected_sha256": None, "content_b64": "eA=="})
     assert names(kata) == ["base.toml", "odd.toml"]
 
 
 @pytest.mark.parametrize("path", ["base.toml", "/x/../etc/base.toml", "/x//y"])
 def test_paths_that_are_refused(apply, path):
-    with pytest.raises(AioError, match="has to be absolute"):
-        apply({"path": path, "expected_sha256": None, "content_b64": "eA=="})
+    with pytest.raises(AioError, match="must be absolute"):
+        apply({"kind": "file", "name": path, "expected_sha256": None, "content_b64": "eA=="})
 
 
 def test_folders_that_are_not_made(apply, kata):
@@ -169,12 +172,12 @@ def test_folders_that_are_not_made(apply, kata):
     (kata / "deep").mkdir()
     (kata / "deep" / "config.d").symlink_to("nowhere")
     for folder in (kata / "other.d", kata / "missing" / "config.d", kata / "deep" / "config.d"):
-        with pytest.raises(AioError, match="this is no folder"):
+        with pytest.raises(AioError, match="this is not a folder"):
             apply(change(folder / "a.toml", b"a\n"))
-    with pytest.raises(AioError, match="Not a directory"):
-        apply({"path": str(kata / "file" / "a.toml"), "expected_sha256": None, "content_b64": "eA=="})
-    with pytest.raises(AioError, match="no base64"):
-        apply({"path": str(kata / "a.toml"), "expected_sha256": None, "content_b64": "*"})
+    with pytest.raises(AioError, match="this is not a folder"):
+        apply({"kind": "file", "name": str(kata / "file" / "a.toml"), "expected_sha256": None, "content_b64": "eA=="})
+    with pytest.raises(AioError, match="not base64"):
+        apply({"kind": "file", "name": str(kata / "a.toml"), "expected_sha256": None, "content_b64": "*"})
     with pytest.raises(AioError, match="twice in one transaction"):
         apply(change(kata / "a.toml", b"a\n"), change(kata / "a.toml", b"b\n"))
 
@@ -187,7 +190,7 @@ def test_our_folder_goes_only_when_it_is_empty(apply, kata):
 
 
 def test_the_lock_is_held_against_others(apply, kata, tmp_path, monkeypatch):
-    monkeypatch.setattr("ansible_collections.kataops.aio.plugins.module_utils._change.ledger.LOCK_SECONDS", 0.3)
-    with Ledger(str(tmp_path / "state")).lock(), pytest.raises(AioError, match="another run has held the ledger"):
+    monkeypatch.setattr("ansible_collections.kataops.aio.plugins.module_utils._change.journal.LOCK_SECONDS", 0.3)
+    with Journal(str(tmp_path / "state")).lock(), pytest.raises(AioError, match="another run has held the journal"):
         apply(change(kata / "base.toml", b"new\n"))
     assert apply(change(kata / "base.toml", b"new\n"))["changed"]
