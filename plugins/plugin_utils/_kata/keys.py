@@ -426,7 +426,8 @@ def table(runtime: str, section: str) -> dict[str, list[Row]]:
 def _covers(row: Row, release: str) -> bool | None:
     """Is a key of this row in a release? None for a pre-release of the one that brought it."""
     parsed = releases.parse_release(release)
-    assert parsed is not None
+    if parsed is None:
+        return None
     if row.until is not None and parsed[:2] > releases.parse_release(row.until)[:2]:
         return False
     if row.since is None or releases.at_least(release, row.since):

@@ -9,6 +9,7 @@ case, and copies exactly the keys that a drop-in has; runtime-rs merges trees, a
 
 from __future__ import annotations
 
+import functools
 import typing as t
 
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata import keys, releases, values
@@ -79,6 +80,11 @@ class Merge:
                 self.doubt(where(key), detail)
             else:
                 self.add(found.code, where(key), detail)
+
+
+def _origin(merge: Merge, base_path: str, section: str, name: str, key: str) -> str:
+    """The file that a key of a sub-table came from."""
+    return merge.origins.get((section, name, key), base_path)
 
 
 def _shown(value: t.Any) -> str:
@@ -282,7 +288,7 @@ def rs_decode(merge: Merge, base_path: str) -> None:
                 else:
                     merge.add("wrong_type", where, "%s is not a table" % label)
                 continue
-            merge.faults(section, label, table, lambda key, name=name, section=section: merge.origins.get((section, name, key), base_path))
+            merge.faults(section, label, table, functools.partial(_origin, merge, base_path, section, name))
             taken = _rs_taken(merge, section, table)
             if section == "agent":
                 merge.agents[name] = taken

@@ -28,7 +28,7 @@ else:
         tomllib = None
 
 #: What a runtime's library takes, and since which release; None: no release that we know refuses it, ``never``: none takes it.
-DIALECTS = {
+DIALECTS: dict[str, dict[str, str | None]] = {
     "go": {"byte_order_mark": "3.5.0", "replacement_character": "3.21.0", "toml_1_1": "3.28.0"},
     "rs": {"byte_order_mark": None, "replacement_character": None, "toml_1_1": "4.0.0"},
 }
@@ -112,34 +112,34 @@ def as_toml_1_0(text: str) -> str:
     parts: list[str] = []
     open_: list[str] = []  # the brackets that are open
     comma = -1  # where a comma stands that follows a value and that nothing has followed yet
-    last = ""  # the last token that counts
+    last = ""  # the last piece that counts
     newlines = 0  # those that an inline table swallowed
     for match in _TOKEN.finditer(text):
-        token = match.group()
+        piece = match.group()
         inline = bool(open_) and open_[-1] == "{"
-        if token in ("{", "["):
-            open_.append(token)
-        elif token in ("}", "]"):
-            if inline and token == "}" and comma >= 0:
+        if piece in ("{", "["):
+            open_.append(piece)
+        elif piece in ("}", "]"):
+            if inline and piece == "}" and comma >= 0:
                 parts[comma] = ""
             if open_:
                 open_.pop()
-        elif token == "\n":
+        elif piece == "\n":
             if inline:
                 newlines += 1
-                token = " "
+                piece = " "
             elif newlines and not open_:
-                token, newlines = "\n" * (newlines + 1), 0
-        elif token[0] == "#":
-            token = "" if inline else token
-        elif token[0] == '"':
-            token = _ESCAPE.sub(_escape, token)
-        elif token[0] != "'":
-            token = _TIME.sub(r"\1:00", token)
-        if token.strip() and token[0] != "#":
-            comma = len(parts) if token == "," and inline and last not in ("{", ",") else -1
-            last = token
-        parts.append(token)
+                piece, newlines = "\n" * (newlines + 1), 0
+        elif piece[0] == "#":
+            piece = "" if inline else piece
+        elif piece[0] == '"':
+            piece = _ESCAPE.sub(_escape, piece)
+        elif piece[0] != "'":
+            piece = _TIME.sub(r"\1:00", piece)
+        if piece.strip() and piece[0] != "#":
+            comma = len(parts) if piece == "," and inline and last not in ("{", ",") else -1
+            last = piece
+        parts.append(piece)
     return "".join(parts)
 
 

@@ -9,6 +9,7 @@ Read from the loaders, Kata 3.0.0 to 4.1.0: Go ``newQemuHypervisorConfig`` and i
 
 from __future__ import annotations
 
+import functools
 import typing as t
 
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata import releases
@@ -368,12 +369,17 @@ def _rs_rest(merge: Merge, where: t.Callable[[str, str], str], files: Files) -> 
         if path.startswith("/") and ":" not in path:
             runtime.file("sandbox_bind_mounts", path)
     for name, table in merge.agents.items():
-        agent = _Check(merge, "agent." + name, table, lambda key, name=name: where("agent." + name, key), files)
+        agent = _Check(merge, "agent." + name, table, functools.partial(where, "agent." + name), files)
         dial = table.get("dial_timeout_ms", 10)
         if dial == 0 and agent.since("3.1.0") is not False:
             agent.bad("dial_timeout_ms", "expected: not 0", sure=agent.since("3.1.0"))
         if table.get("reconnect_timeout_ms", 3000) < dial and agent.since("4.1.0") is not False:
             agent.bad("reconnect_timeout_ms", "expected: at least dial_timeout_ms = %d" % dial, sure=agent.since("4.1.0"))
+
+
+def _source(sources: t.Mapping[str, str], base_path: str, key: str) -> str:
+    """The file that a key of a table came from."""
+    return sources.get(key, base_path)
 
 
 def _known_hypervisor(merge: Merge, name: str) -> bool | None:
@@ -394,13 +400,13 @@ def validate(merge: Merge, base_path: str, files: Files) -> None:
         sources = merge.sources[name]
         known = _known_hypervisor(merge, name)
         if known is not True:
-            where = next(iter(sources.values()), base_path)
+            source = next(iter(sources.values()), base_path)
             words = "[hypervisor.%s] is not a hypervisor that this release %s" % (name, "knows" if known is False else "is known to have")
             if known is False:
-                merge.add("unknown_hypervisor", where, words)
+                merge.add("unknown_hypervisor", source, words)
                 continue
-            merge.doubt(where, words)
-        check = _Check(merge, "hypervisor." + name, table, lambda key, sources=sources: sources.get(key, base_path), files)
+            merge.doubt(source, words)
+        check = _Check(merge, "hypervisor." + name, table, functools.partial(_source, sources, base_path), files)
         (_go_hypervisor if merge.runtime == "go" else _rs_hypervisor)(check, name)
 
     def where(section: str, key: str) -> str:
