@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The gates that need no disposable host: `nox --list` names them, `nox -s lint` runs one.
 
-Each session makes its environment below .nox and works on a copy of the files that git knows, in the folders that Ansible's own tools ask for.
+Each session makes its environment below the cache and works on a copy of the files that git knows, in the folders that Ansible's own tools ask for.
 What needs hosts or the kernel's switches (molecule, integration tests) is run by `make test`, which calls these sessions as well.
 """
 
@@ -25,6 +25,7 @@ nox.options.sessions = ["lint", "types", "docs", "units-2.19", "sanity-2.19", "b
 
 TOP = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("KATAOPS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kataops-aio")
+nox.options.envdir = str(CACHE / "nox")  # shared by all checkouts, so that a new clone makes nothing again
 # Each supported ansible-core with the Python that runs it here
 CORES = {"2.16": "3.11", "2.17": "3.11", "2.18": "3.11", "2.19": "3.11", "2.20": "3.12", "2.21": "3.13", "2.22": "3.13"}
 DEFAULT = "2.19"
