@@ -12,7 +12,7 @@ import sys
 
 import pytest
 import yaml
-from ansible_collections.kataops.aio.plugins.action.kata_aio_report import collection_version
+from ansible_collections.kataops.aio.plugins.module_utils._version import VERSION
 from ansible_collections.kataops.aio.plugins.plugin_utils._report.model import report_model
 from ansible_collections.kataops.aio.tests.unit.plugins.plugin_utils import report_fleet as fleet
 
@@ -116,7 +116,7 @@ def whole(tmp_path_factory):
 def test_the_report_is_the_models(whole):
     folder = whole[2]
     written = json.loads((folder / "reports/kata-aio-report.json").read_text())
-    expected = json.loads(json.dumps(report_model(fleet.small(), written["run"], collection_version(), fail_on="broken")))
+    expected = json.loads(json.dumps(report_model(fleet.small(), written["run"], VERSION, fail_on="broken")))
     expected["generated_at"] = written["generated_at"]
     assert written == expected
 
