@@ -26,6 +26,7 @@ import pytest
 from ansible_collections.kataops.aio.plugins.module_utils._change import files, rollback, transaction
 from ansible_collections.kataops.aio.plugins.module_utils._change.journal import Journal
 from ansible_collections.kataops.aio.plugins.module_utils._errors import AioError
+from ansible_collections.kataops.aio.plugins.module_utils._host import trust
 
 pytestmark = pytest.mark.lab
 
@@ -232,12 +233,13 @@ def assert_settles(host, old, new):
 
 
 @pytest.fixture
-def hosts(tmp_path):
+def hosts(tmp_path, monkeypatch):
     """Makes hosts; in memory where that is possible, for thousands of fsyncs take minutes on a disk."""
     with contextlib.ExitStack() as stack:
         memory = Path("/dev/shm")
         top = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory))) if os.access(memory, os.W_OK) else tmp_path
         made = []
+        monkeypatch.setattr(trust, "JUDGED_BELOW", str(top))
 
         def make(kind):
             made.append(Host(top / str(len(made)), kind=kind).plant())

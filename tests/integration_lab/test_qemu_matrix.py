@@ -29,6 +29,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.kataops.aio.plugins.module_utils._host import trust
 from ansible_collections.kataops.aio.plugins.module_utils._qemu import observe as _qemu
 from ansible_collections.kataops.aio.plugins.module_utils._qemu import proof as _proof
 from kernel_switches import DISABLED, MAX_NR, NR
@@ -141,8 +142,10 @@ def test_strings_and_answers_agree(name, tmp_path):
 @contextlib.contextmanager
 def public_folder():
     """A folder that an ordinary user can read and write."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o1777)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        os.chmod(folder, 0o755)
+        os.chown(folder, 65534, 65534)
+        patch.setattr(trust, "JUDGED_BELOW", folder)
         yield Path(folder)
 
 
