@@ -62,7 +62,8 @@ def collection(session: nox.Session) -> Path:
 
     It lies outside the checkout, as there ansible-test would take files that git ignores for the collection's.
     """
-    tree = CACHE / f"tree-{hashlib.sha256(str(TOP).encode() + b'\0').hexdigest()[:12]}" / session.name
+    name = hashlib.sha256(str(TOP).encode() + b"\0").hexdigest()[:12]  # as tests/runner.py names it, which reads what the sessions leave
+    tree = CACHE / f"tree-{name}" / session.name
     session.chdir(TOP)  # a session may make its copy again
     shutil.rmtree(tree, ignore_errors=True)
     copy = tree / "ansible_collections" / "kataops" / "aio"

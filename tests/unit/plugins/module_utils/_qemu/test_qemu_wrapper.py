@@ -23,6 +23,26 @@ WRAPPERS = [
     ('#!/bin/sh\n# exec /old/qemu-system-x86_64 "$@"\nexec /usr/libexec/emulator "$@"\n', "/usr/libexec/emulator", []),
     ('#!/bin/sh\nexec "$(dirname "$0")/qemu-real" "$@"\n', None, []),
     ("#!/bin/sh\necho 'unbalanced\n", None, []),
+    # What a line redirects to, or tells to another command, is no target.
+    (
+        '#!/bin/bash\nargs=("$@")\necho "$(date) ${args[*]}" >> /var/log/qemu-args.log\nexec /opt/kata/bin/qemu-real "${args[@]}" -L /fw\n',
+        "/opt/kata/bin/qemu-real",
+        ["/fw"],
+    ),
+    ('#!/bin/sh\n/usr/bin/logger -t qemu "$@"\n/opt/kata/bin/qemu-system-x86_64 "$@" 2>/tmp/qemu.err\n', "/opt/kata/bin/qemu-system-x86_64", []),
+    ('#!/bin/sh\nmkdir -p /run/qemu && exec /x/qemu "$@" </dev/null >>/var/log/qemu 2>&1\n', "/x/qemu", []),
+    # What runs another command
+    ('#!/bin/sh\nexec env -u LD_PRELOAD LD_LIBRARY_PATH=/x/qemu/lib /x/bin/qemu-system-x86_64 "$@"\n', "/x/bin/qemu-system-x86_64", []),
+    ('#!/bin/sh\nexec taskset -c 2-5 /x/qemu "$@"\n', "/x/qemu", []),
+    ('#!/bin/sh\nexec numactl --membind=0 -N 0 nice -n 5 ionice -c2 -n0 /x/qemu "$@"\n', "/x/qemu", []),
+    ('#!/bin/sh\nexec timeout -k 5 1h chrt --fifo 10 /x/qemu "$@"\n', "/x/qemu", []),
+    ('#!/bin/sh\nLD_PRELOAD=/x/qemu.so /x/bin/qemu "$@"\n', "/x/bin/qemu", []),
+    ('#!/bin/sh\nexport QEMU=/x/qemu\nexec -a qemu-system-x86_64 $QEMU "$@"\n', "/x/qemu", []),
+    # The text does not tell which one is reached, or what is run.
+    ('#!/bin/sh\nif [ -x /a/qemu ]; then\n  exec /a/qemu "$@"\nfi\nexec /b/qemu "$@"\n', None, []),
+    ('#!/bin/sh\nif [ -n "$DEBUG" ]; then echo "$@" >&2; fi\nexec /b/qemu "$@"\n', "/b/qemu", []),
+    ('#!/bin/sh\nexec "$(command -v qemu-system-x86_64)" "$@"\n', None, []),
+    ('#!/bin/sh\nexec qemu-system-x86_64 "$@"\n', None, []),
     ("#!/bin/sh\n", None, []),
     ("", None, []),
 ]
