@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the kataops founders
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes the reference pages that are made from data: docs/rules.md and docs/variables.md.
+"""Writes the reference pages that are made from data: rules, variables, platforms, compatibility.
 
 Run by ``make docs``; tests/contract/test_reference.py fails where a page is not what this script writes.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pathlib
 
+from ansible_collections.kataops.aio.plugins.module_utils._kata import places
 from ansible_collections.kataops.aio.plugins.plugin_utils._judge.rules import by_id
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata import keys, releases, toml, validate
 from ansible_collections.kataops.aio.plugins.plugin_utils._rollout.inputs import INPUTS
@@ -51,6 +52,23 @@ def variables_page() -> str:
         default = "" if wanted.default is None else "`%s`" % wanted.default
         choices = " One of %s." % ", ".join("`%s`" % choice for choice in wanted.choices) if wanted.choices else ""
         lines.append("| `%s` | %s | %s | %s%s |" % (name, wanted.type, default, wanted.meaning, choices))
+    return "\n".join(lines) + "\n"
+
+
+def platforms_page() -> str:
+    """Where Kata lives, by who installed it."""
+    lines = ["# Where Kata lives", "", GENERATED, ""]
+    lines += [
+        "A shim that is told no configuration file reads `%s/configuration.toml`, else `configuration.toml` in the folder that its packager compiled into it."
+        % places.OVERRIDES,
+        "`kata_aio_facts` looks into all of these folders (and into `runtime-rs`, `runtimes/*` and `custom-runtimes/*` below them), wherever a handler does not",
+        "name its file itself. A file elsewhere that no handler names is told with `kata_aio_containerd_configs`.",
+        "",
+        "| base files | installed by | its shims begin with | source |",
+        "|---|---|---|---|",
+    ]
+    for place in places.PLACES:
+        lines.append("| `%s` | %s | %s | %s |" % (place.folder, place.installer, ", ".join("`%s`" % shim for shim in place.shims), place.source))
     return "\n".join(lines) + "\n"
 
 
@@ -135,7 +153,7 @@ def compatibility_page() -> str:
     return "\n".join(lines) + "\n\n" + NOT_MODELLED
 
 
-PAGES = {"kata-compatibility.md": compatibility_page, "rules.md": rules_page, "variables.md": variables_page}
+PAGES = {"platforms.md": platforms_page, "kata-compatibility.md": compatibility_page, "rules.md": rules_page, "variables.md": variables_page}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

@@ -16,7 +16,7 @@ import stat
 
 from ansible_collections.kataops.aio.plugins.module_utils._host.files import kind_of
 from ansible_collections.kataops.aio.plugins.module_utils._kata import cri as cri_places
-from ansible_collections.kataops.aio.plugins.module_utils._kata import hints
+from ansible_collections.kataops.aio.plugins.module_utils._kata import hints, places
 from ansible_collections.kataops.aio.plugins.module_utils._kata import shims as shim_tools
 from ansible_collections.kataops.aio.plugins.module_utils._kata.files import MAX_ENTRIES, Documents, Tree
 
@@ -194,7 +194,7 @@ class _Collector:
         return sorted(dict.fromkeys(found))[:MAX_PREFIXES]
 
     def take_folders(self, prefixes):
-        folders = ["/etc/kata-containers", "/usr/" + SHARE] + [posixpath.join(prefix, SHARE) for prefix in prefixes]
+        folders = places.folders() + [posixpath.join(prefix, SHARE) for prefix in prefixes]
         for folder in dict.fromkeys(folders):
             for kind in (folder, posixpath.join(folder, "runtime-rs")):
                 for pattern in ("configuration*.toml", "runtimes/*/configuration*.toml", "custom-runtimes/*/configuration*.toml"):

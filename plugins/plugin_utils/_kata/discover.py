@@ -22,6 +22,7 @@ from __future__ import annotations
 import posixpath
 import re
 
+from ansible_collections.kataops.aio.plugins.module_utils._kata import places as kata_places
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata import documents as kata_host
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata import effective as kata_toml
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata import handlers as wiring
@@ -252,9 +253,10 @@ def _without_handlers(host, found):
     """Add base files that no handler names: the first that exists of each runtime's default places (what ``kata-runtime`` and ``ctr`` use), and
     those that the user named."""
     places = []
-    for kind, prefix in (("go", "/opt/kata"), ("go", "/usr"), ("rs", None)):
-        existing = [path for path in releases.default_configurations(kind, None, prefix) if host.resolve(path)]
-        places += [(kind, path, "default") for path in existing[:1]]
+    tried = [("go", ["%s/configuration.toml" % folder for folder in (kata_places.OVERRIDES, place.folder)]) for place in kata_places.PLACES]
+    for kind, paths in [*tried, ("rs", releases.default_configurations("rs", None))]:
+        existing = [path for path in paths if host.resolve(path)]
+        places += [(kind, path, "default") for path in existing[:1] if (kind, path, "default") not in places]
     for path in host.named(host.kata["extra_files"]):
         if host.resolve(path) and posixpath.basename(posixpath.dirname(path)) != "config.d" and _hypervisors_of(host, host.resolve(path)):
             places.append(("go", path, "named"))

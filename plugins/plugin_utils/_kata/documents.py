@@ -129,14 +129,6 @@ def release_of(host, shim, config):
     return (match.group(1), "%s --version" % record["real_path"]) if match else (None, None)
 
 
-def built_for(host, shim):
-    """What a shim's defaults were compiled for: ``/usr`` of a distribution's package, else ``/opt/kata``; ``None`` when there is no shim."""
-    real = (host.binary(shim) or {}).get("real_path")
-    if not real:
-        return None
-    return "/usr" if real.startswith("/usr/") and not real.startswith("/usr/local/") else "/opt/kata"
-
-
 def installed_shim(host, kind, prefix):
     """The path of the one shim of a kind that is installed (at a prefix, if given), or ``None``."""
     found = {}

@@ -134,7 +134,7 @@ def _conf_file_of(host, handler, shim, problems):
 
 def defaults_of(host, runtime, release, shim):
     """The configuration files that a shim tries when it is told none."""
-    return releases.default_configurations(runtime or "go", release, kata_host.built_for(host, shim))
+    return releases.default_configurations(runtime or "go", release, (host.binary(shim) or {}).get("real_path"))
 
 
 def _choose(host, handler, found, problems):

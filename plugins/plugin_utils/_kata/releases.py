@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.kataops.aio.plugins.module_utils._kata import places
+
 ENGINES = ("io_uring", "native", "threads")
 DEFAULT_AIO = "io_uring"  # both runtimes, every release that has the key
 DEFAULT_QEMU_PATH = "/usr/bin/qemu-system-x86_64"
@@ -158,12 +160,11 @@ def conf_file_restricted(release):
     return at_least(release, "4.0.0")
 
 
-def default_configurations(runtime, release, prefix=None):
+def default_configurations(runtime, release, shim=None):
     """The configuration files that a runtime tries when it is told none, in its order.
 
-    :arg prefix: what the shim was built for: ``/usr`` (a distribution's package) or ``/opt/kata``; ``None`` = either.
+    :arg shim: the real path of the shim, which tells what its packager compiled into it; ``None``: any of them.
     """
-    prefixes = [prefix] if prefix else ["/opt/kata", "/usr"]
     if runtime == "rs" and at_least(release, "3.3.0") is not False:
         return [
             "/etc/kata-containers/runtime-rs/configuration.toml",
@@ -172,4 +173,4 @@ def default_configurations(runtime, release, prefix=None):
         ]
     if runtime == "rs":
         return ["/etc/kata-containers/configuration.toml", "/usr/share/defaults/kata-containers/configuration.toml"]
-    return ["/etc/kata-containers/configuration.toml"] + [where + "/share/defaults/kata-containers/configuration.toml" for where in prefixes]
+    return ["%s/configuration.toml" % folder for folder in [places.OVERRIDES] + places.compiled_in(shim)]

@@ -322,7 +322,7 @@ def test_only_values_that_matter_or_that_a_drop_in_sets_are_kept(tmp_path):
     assert set(runtime["sources"]) == set(runtime["values"])
 
 
-@pytest.mark.parametrize("folder, prefix", [("/usr/local/bin", "/opt/kata"), ("/usr/bin", "/usr"), ("/opt/kata/bin", "/opt/kata")])
+@pytest.mark.parametrize("folder, prefix", [("/usr/local/bin", "/usr"), ("/usr/bin", "/usr"), ("/opt/kata/bin", "/opt/kata")])
 def test_defaults_follow_what_the_shim_was_built_for(folder, prefix, tmp_path):
     layout = layouts.load("containerd_v1")
     del layout["files"]["/usr/bin/containerd-shim-kata-v2"]
@@ -330,6 +330,40 @@ def test_defaults_follow_what_the_shim_was_built_for(folder, prefix, tmp_path):
     layout["files"][SHARE + "/configuration.toml"] = "[hypervisor.qemu]\n"
     runtimes = discover(observe(layouts.build(layout, tmp_path)))
     assert [runtime["config"]["asked"] for runtime in runtimes if runtime["handlers"]] == [prefix + "/share/defaults/kata-containers/configuration.toml"]
+
+
+@pytest.mark.parametrize(
+    ("shim", "folder"),
+    [
+        ("/usr/bin", "/usr/share/kata-containers/defaults"),  # RPM of Fedora, RHEL, OpenShift
+        ("/usr/bin", "/usr/share/defaults/kata-containers"),
+        ("/usr/local/bin", "/usr/share/defaults/kata-containers"),  # make install from source; AKS
+        ("/usr/local/bin", "/usr/local/share/defaults/kata-containers"),
+        ("/usr/local/bin", "/opt/kata/share/defaults/kata-containers"),  # Kata's own shim, copied
+        ("/snap/kata-containers/current/usr/bin", "/snap/kata-containers/current/usr/share/defaults/kata-containers"),
+        ("/srv/kata/bin", "/srv/kata/share/defaults/kata-containers"),
+        ("/usr/bin", "/etc/kata-containers"),
+    ],
+)
+def test_the_packagers_own_place_is_found(shim, folder, tmp_path):
+    layout = layouts.load("containerd_v1")
+    del layout["files"]["/usr/bin/containerd-shim-kata-v2"]
+    layout["files"] = {path: text for path, text in layout["files"].items() if "kata-containers" not in path}
+    layout["links"] = {}
+    layout["files"][shim + "/containerd-shim-kata-v2"] = "ELF"
+    layout["files"][folder + "/configuration.toml"] = "[hypervisor.qemu]\n"
+    main = layout["files"]["/etc/containerd/config.toml"]
+    if shim not in ("/usr/bin", "/usr/local/bin"):
+        layout["files"]["/etc/containerd/config.toml"] = main.replace('"io.containerd.kata.v2"', '"%s/containerd-shim-kata-v2"' % shim)
+    runtimes = discover(observe(layouts.build(layout, tmp_path)))
+    assert [runtime["config"]["asked"] for runtime in runtimes if runtime["handlers"]] == [folder + "/configuration.toml"]
+    assert "config_missing" not in [problem["code"] for runtime in runtimes for problem in runtime["problems"]]
+
+
+@pytest.mark.parametrize("folder", ["/usr/share/kata-containers/defaults", "/snap/kata-containers/current/usr/share/defaults/kata-containers"])
+def test_a_packagers_file_without_a_handler_is_found(folder, tmp_path):
+    layout = {"files": {folder + "/configuration.toml": "[hypervisor.qemu]\n"}}
+    assert [(runtime["id"], runtime["handlers"]) for runtime in discover(observe(layouts.build(layout, tmp_path)))] == [(folder + "/configuration.toml", [])]
 
 
 def test_config_d_of_a_base_file_that_no_hint_takes_for_one(tmp_path):

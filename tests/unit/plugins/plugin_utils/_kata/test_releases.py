@@ -93,10 +93,10 @@ def test_engine_support(runtime, release, honoured, always, native):
 
 
 @pytest.mark.parametrize(
-    "runtime, release, prefix, first, last",
+    "runtime, release, shim, first, last",
     [
-        ("go", "3.7.0", "/opt/kata", "/etc/kata-containers/configuration.toml", "/opt/kata/share/defaults/kata-containers/configuration.toml"),
-        ("go", "4.1.0", "/usr", "/etc/kata-containers/configuration.toml", "/usr/share/defaults/kata-containers/configuration.toml"),
+        ("go", "3.7.0", "/opt/kata/bin/shim", "/etc/kata-containers/configuration.toml", "/opt/kata/share/defaults/kata-containers/configuration.toml"),
+        ("go", "4.1.0", "/usr/bin/shim", "/etc/kata-containers/configuration.toml", "/usr/share/kata-containers/defaults/configuration.toml"),
         ("rs", "3.2.0", None, "/etc/kata-containers/configuration.toml", "/usr/share/defaults/kata-containers/configuration.toml"),
         (
             "rs",
@@ -114,8 +114,8 @@ def test_engine_support(runtime, release, honoured, always, native):
         ),
     ],
 )
-def test_default_configurations(runtime, release, prefix, first, last):
-    paths = releases.default_configurations(runtime, release, prefix)
+def test_default_configurations(runtime, release, shim, first, last):
+    paths = releases.default_configurations(runtime, release, shim)
     assert (paths[0], paths[-1]) == (first, last)
 
 
