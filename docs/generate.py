@@ -61,8 +61,8 @@ def platforms_page() -> str:
     lines += [
         "A shim that is told no configuration file reads `%s/configuration.toml`, else `configuration.toml` in the folder that its packager compiled into it."
         % places.OVERRIDES,
-        "`kata_aio_facts` looks into all of these folders (and into `runtime-rs`, `runtimes/*` and `custom-runtimes/*` below them), wherever a handler does not",
-        "name its file itself. A file elsewhere that no handler names is told with `kata_aio_containerd_configs`.",
+        "`kata_aio_facts` looks into all of these folders (and into `runtime-rs`, `runtimes/*` and `custom-runtimes/*` below them), wherever a handler does",
+        "not name its file itself. A file elsewhere that no handler names is told with `kata_aio_containerd_configs`.",
         "",
         "| base files | installed by | its shims begin with | source |",
         "|---|---|---|---|",

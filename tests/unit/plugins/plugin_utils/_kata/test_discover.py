@@ -337,7 +337,7 @@ def test_defaults_follow_what_the_shim_was_built_for(folder, prefix, tmp_path):
     [
         ("/usr/bin", "/usr/share/kata-containers/defaults"),  # RPM of Fedora, RHEL, OpenShift
         ("/usr/bin", "/usr/share/defaults/kata-containers"),
-        ("/usr/local/bin", "/usr/share/defaults/kata-containers"),  # make install from source; AKS
+        ("/usr/local/bin", "/usr/share/defaults/kata-containers"),  # make install from source; Azure
         ("/usr/local/bin", "/usr/local/share/defaults/kata-containers"),
         ("/usr/local/bin", "/opt/kata/share/defaults/kata-containers"),  # Kata's own shim, copied
         ("/snap/kata-containers/current/usr/bin", "/snap/kata-containers/current/usr/share/defaults/kata-containers"),
