@@ -209,6 +209,17 @@ def check_preview(wanted: list[change.Wish], selected: list[Data], before: Data,
             )
     chosen = {runtime["id"] for runtime in selected}
     for ident, runtime in before.items():
+        then = after.get(ident, runtime)
+        for state in ("refused", "unknown"):
+            if then[state] and not runtime["refused"] and not runtime["unknown"]:
+                problems = [problem for problem in then["problems"] if problem not in runtime["problems"]] or then["problems"]
+                why = "; ".join("%s: %s" % (problem["where"], problem["detail"]) for problem in problems[:3]) if state == "refused" else then["unknown"]
+                words = (
+                    "Kata would refuse every sandbox of this runtime after the change"
+                    if state == "refused"
+                    else "what Kata makes of it after the change is not known"
+                )
+                raise AioError("%s: %s; nothing was written" % (words, why), ident, remedy="use method: base_file, or change what is named")
         if ident not in chosen and (ident not in after or after[ident]["values"] != runtime["values"]):
             raise AioError("the change would reach this runtime too", ident, remedy="add it to runtimes, or use method: base_file")
 

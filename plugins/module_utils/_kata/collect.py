@@ -81,6 +81,9 @@ class _Collector:
             return
         self.bases.append(real)
         folder = posixpath.dirname(real)
+        # Whatever is called, a file beside it reads the same config.d once a handler names it.
+        for name in self.tree.glob(posixpath.join(folder, "*.toml")):
+            self.documents.add(name)
         config_dir = posixpath.join(folder, "config.d")
         self.take_config_dir(config_dir)
         parent = self.tree.read_only(folder)

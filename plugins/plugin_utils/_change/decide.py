@@ -155,7 +155,7 @@ def _obstacle(all_runtimes: list[Data], wanted: list[Wish], wish: Wish) -> str |
     for reader in readers:
         other = by_id.get(reader["id"])
         if reader["hypervisor"] != "qemu":
-            continue  # runtime-rs, which takes the hypervisor that its base file selects; with the Go runtime discovery has refused this already
+            return "%s reads the same config.d, and its hypervisor is %s" % (reader["id"], reader["hypervisor"] or "not known")
         if other is None:
             return "%s reads the same config.d, and is not to be changed" % reader["id"]
         if other.method == "base_file":

@@ -96,7 +96,7 @@ def _bases_beside(host, folder):
     return sorted(
         real
         for real, document in host.documents.items()
-        if posixpath.dirname(real) in parents and document["kind"] == "regular" and _BASE_NAME.match(posixpath.basename(real))
+        if posixpath.dirname(real) in parents and document["kind"] == "regular" and (_BASE_NAME.match(posixpath.basename(real)) or _hypervisors_of(host, real))
     )
 
 
@@ -134,13 +134,14 @@ def _drop_in_unsafe(host, runtime, base_values, rules):
         return "the Go runtime of Kata %s refuses a drop-in with block_device_aio (the key came with 3.0.0)" % release
     if supported is None and "block_device_aio" not in base_values:
         return "Kata's release is unknown, and nothing shows that it reads config.d and knows block_device_aio"
-    others = [real for real in directory["shared_with"] if _hypervisors_of(host, real) != ["qemu"]] if rules == "go" else []
+    others = [real for real in directory["shared_with"] if _hypervisors_of(host, real) != ["qemu"]]
     if others:
         names = ", ".join(posixpath.basename(real) for real in others[:3]) + (" and %d more" % (len(others) - 3) if len(others) > 3 else "")
-        return "%s is shared with base files that are not QEMU's (%s): the Go runtime would take one of two hypervisors at random" % (
-            directory["path"],
-            names,
-        )
+        harm = {
+            "go": "the Go runtime would take one of two hypervisors at random",
+            "rs": "runtime-rs checks every hypervisor's table, and would refuse all sandboxes of theirs for our incomplete one",
+        }[rules]
+        return "%s is shared with base files that are not QEMU's (%s): %s" % (directory["path"], names, harm)
     return None
 
 
