@@ -21,6 +21,7 @@ from ansible_collections.kataops.aio.plugins.plugin_utils._kata.discover import 
 MODULE = "kataops.aio.kata_config"
 DROP_IN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]*\.toml$")
 RESERVED = re.compile(r"^(10|20|22|25|30|50)-")
+_VERIFY = "bring a QEMU that serves (role qemu, or the playbook remediate) and name it as qemu_path, or set verify_qemu: false to write all the same"
 OF_ALL = ("engine", "settings", "qemu_path", "runtimes")
 Data = t.Dict[str, t.Any]
 
@@ -105,6 +106,8 @@ class ActionModule(ActionBase):
         changes = change.changes_of(kata, ledger, files, self._contents(files, ledger))
         after = preview.runtimes_by_id(preview.patched(kata, {c.path: None if c.new is None else c.new.decode() for c in changes}), self._keys)
         check_preview(wanted, selected, before, after)
+        if changes and args["verify_qemu"]:
+            self._verify_qemus(wanted, after)
         warnings, seq = [], None
         if changes and not self._task.check_mode:
             done = self._host("apply", changes=[c.as_request() for c in changes])
@@ -124,6 +127,32 @@ class ActionModule(ActionBase):
         if self._task.diff:
             result["diff"] = diffs(result["runtimes"], before, after, [(c.path, c.old, c.new) for c in changes])
         return result
+
+    def _verify_qemus(self, wanted: list[change.Wish], after: Data) -> None:
+        """Refuse a change after which a sandbox, or a block device in it, could not start.
+
+        :raises AioError: for a QEMU that does not run, or lacks the engine; nothing is written then.
+        """
+        asked = {}
+        for wish in wanted:
+            values = after[wish.runtime["id"]]["values"]
+            engine = wish.keys.get("block_device_aio")
+            if "path" in wish.keys or engine in ("native", "io_uring"):
+                asked.setdefault(values["path"], []).append((wish.runtime["id"], engine))
+        if not asked:
+            return
+        arguments = {"binaries": sorted(asked), "trusted_owners": self._args["trusted_owners"]}
+        result = self._execute_module(module_name="kataops.aio.qemu_aio_info", module_args=arguments, task_vars=self._task_vars)
+        if result.get("failed") or result.get("unreachable"):
+            raise _HostFailed(result)
+        qemus = {name: qemu for qemu in plain(result["qemus"]) for name in qemu["names"]}
+        for path, users in asked.items():
+            qemu = qemus[path]
+            if qemu["status"] != "answered":
+                raise AioError("this QEMU cannot be used: %s; nothing was written" % (qemu["reason"] or qemu["status"]), path, remedy=_VERIFY)
+            for ident, engine in users:
+                if engine is not None and qemu["engines"][engine]["compiled"] is False:
+                    raise AioError("this QEMU was built without %s, which %s would ask for; nothing was written" % (engine, ident), path, remedy=_VERIFY)
 
     def _contents(self, files: Data, ledger: Data) -> Data:
         if not files:
@@ -211,7 +240,8 @@ def check_preview(wanted: list[change.Wish], selected: list[Data], before: Data,
     for ident, runtime in before.items():
         then = after.get(ident, runtime)
         for state in ("refused", "unknown"):
-            if then[state] and not runtime["refused"] and not runtime["unknown"]:
+            undoing = ident in chosen and not wanted  # without our keys it is again what it was before them, be it refused
+            if then[state] and not undoing and not runtime["refused"] and not runtime["unknown"]:
                 problems = [problem for problem in then["problems"] if problem not in runtime["problems"]] or then["problems"]
                 why = "; ".join("%s: %s" % (problem["where"], problem["detail"]) for problem in problems[:3]) if state == "refused" else then["unknown"]
                 words = (

@@ -116,6 +116,14 @@ options:
       - With O(state=absent), also removes a drop-in of our name that we did not write. Its content is kept in the journal.
     type: bool
     default: false
+  verify_qemu:
+    description:
+      - Ask the QEMU that a changed runtime is to use, before anything is written, whether it runs, and whether it has O(engine). Where it does not, the task
+        fails and nothing has changed.
+      - V(false) writes all the same, for a QEMU that comes later, or was proved already.
+    type: bool
+    default: true
+    version_added: 0.2.0
   state_dir:
     description: The folder of the journal.
     type: path
@@ -261,6 +269,7 @@ ARGUMENT_SPEC = {
     "method": {"type": "str", "choices": METHODS, "default": "auto"},
     "drop_in_name": {"type": "str", "default": "60-kataops-aio.toml"},
     "force": {"type": "bool", "default": False},
+    "verify_qemu": {"type": "bool", "default": True},
     "state_dir": {"type": "path", "default": "/var/lib/kataops-aio"},
     "containerd_configs": {"type": "list", "elements": "path", "default": []},
     "host_request": {"type": "dict"},

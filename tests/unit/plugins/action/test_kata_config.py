@@ -104,10 +104,22 @@ class Host:
         task = Task()
         task.action, task.args, task.check_mode, task.diff = "kataops.aio.kata_config", args, check, diff
         plugin = action.ActionModule(task, mock.MagicMock(), mock.MagicMock(), mock.MagicMock(), mock.MagicMock(), mock.MagicMock())
-        with mock.patch.object(plugin, "_execute_module", side_effect=lambda module_args, **_: self.execute(module_args, check)):
+        with mock.patch.object(plugin, "_execute_module", side_effect=lambda module_args, module_name, **_: self.module(module_name, module_args, check)):
             result = plugin.run(task_vars={})
         json.dumps(result)
         return result
+
+    #: What QEMU says where it is asked: its status, and the engines that it was built without
+    qemu = ("answered", ())
+
+    def module(self, name, module_args, check):
+        """A module that the action has the host run."""
+        if not name.endswith("qemu_aio_info"):
+            return self.execute(module_args, check)
+        self.requests.append("qemu")
+        status, without = self.qemu
+        engines = {engine: {"compiled": engine not in without} for engine in ("threads", "native", "io_uring")}
+        return {"qemus": [{"names": [path], "status": status, "reason": None, "engines": engines} for path in module_args["binaries"]]}
 
     def roll_back(self, check, diff, **args):
         """One task of the module journal; its result, with the names of the files."""
@@ -305,7 +317,7 @@ def test_result_and_diff(static):
     assert "block_device_cache_set = false    (default)" in effective["before"]
     assert "block_device_cache_set = true    (%s)" % DROP_IN in effective["after"]
     assert text["before"] == "" and text["after"] == static.read(DROP_IN)
-    assert static.requests == ["collect", "read", "apply", "collect"]
+    assert static.requests == ["collect", "read", "qemu", "apply", "collect"]
 
 
 def test_keys_that_are_in_effect_already_need_no_drop_in(static):
@@ -479,7 +491,7 @@ def test_what_is_read_back_decides(static):
     static.meddle["collect"] = second_look
     result = static.run(engine="native")
     assert "is not in effect, so it was reverted" in result["msg"] and "99-theirs.toml" in result["msg"]
-    assert static.requests == ["collect", "read", "apply", "collect", "revert"]
+    assert static.requests == ["collect", "read", "qemu", "apply", "collect", "revert"]
     static.path(SHARE + "/config.d/99-theirs.toml").unlink()
     assert static.snapshot() == before
 
@@ -704,3 +716,17 @@ def test_contents_travel_as_base64(static):
     layouts.put(static.root, BASE, static.read(BASE) + "# \u00e9\n")
     content = _config_host.answer({"do": "read", "state_dir": static.root + "/s", "paths": [static.root + BASE]}, False)["contents"]
     assert base64.b64decode(content[static.root + BASE]["present_b64"]).decode() == static.read(BASE)
+
+
+@pytest.mark.parametrize("qemu", [("missing", ()), ("not_executable", ()), ("answered", ("native",))])
+def test_a_qemu_that_cannot_serve_is_refused_before_anything_is_written(static, qemu):
+    static.qemu = qemu
+    words = static.bad(engine="native")
+    assert "nothing was written" in words and "verify_qemu: false" in words and "/opt/kata/bin/qemu" in words
+    assert static.good(engine="native", verify_qemu=False)["changed"]
+    assert static.good(engine="native")["changed"] is False and "qemu" not in static.requests, "what stands already is not asked for again"
+
+
+def test_threads_needs_no_answer_of_a_qemu(static):
+    static.qemu = ("missing", ())
+    assert static.good(engine="threads")["changed"] and "qemu" not in static.requests
