@@ -19,7 +19,7 @@ from ansible_collections.kataops.aio.plugins.plugin_utils._change import preview
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata.discover import missing_documents
 
 MODULE = "kataops.aio.kata_config"
-DROP_IN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]*\.toml$")
+DROP_IN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\.toml\Z")
 RESERVED = re.compile(r"^(10|20|22|25|30|50)-")
 _VERIFY = "bring a QEMU that serves (role qemu, or the playbook remediate) and name it as qemu_path, or set verify_qemu: false to write all the same"
 OF_ALL = ("engine", "settings", "qemu_path", "runtimes")

@@ -28,7 +28,7 @@ DEFAULT_STORAGE = ("/var/lib/containerd", "/var/lib")
 # QEMU's words where it can open nothing in /proc/self/fd (a snap's confinement); the image then needs a name.
 CANNOT_OPEN = r"Could not open '/proc/self/fd/\d+': (?:No such file or directory|Permission denied|Bad file descriptor)"
 
-_NAME = re.compile(r"^\.kataops-aio-probe-(\d+)-[0-9a-f]{16}\.img$")
+_NAME = re.compile(r"\.kataops-aio-probe-(\d+)-[0-9a-f]{16}\.img\Z")
 # A named image younger than this may belong to a run that is still going on in another PID namespace.
 _SWEEP_AGE = 600
 

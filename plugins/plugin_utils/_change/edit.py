@@ -26,7 +26,7 @@ except ImportError:  # a drop-in needs no editor; an edit of the base file says 
     tomlkit = None  # type: ignore[assignment]  # typed as the module where it is there
 
 BOM = "\ufeff"
-BARE_KEY = re.compile(r"^[A-Za-z0-9_-]+$")
+BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 HEADER = (
     "# Written by the Ansible collection kataops.aio (module kata_config). Change its settings instead of this file.\n"
     "# To take it back: ansible-playbook kataops.aio.rollback\n"

@@ -40,7 +40,7 @@ COSTS = ("impossible", "rebuild", "replace", "reuse", "fallback", "configuration
 MOST_WAYS = 8
 
 #: A Kata release as it is published; QEMU is taken out of it on the builder.
-KATA_STATIC = re.compile(r"^kata-static-(?P<release>\d[^/]*?)-(?P<architecture>[a-z0-9_]+)\.tar\.(?:xz|zst|gz)$")
+KATA_STATIC = re.compile(r"kata-static-(?P<release>\d[^/]*?)-(?P<architecture>[a-z0-9_]+)\.tar\.(?:xz|zst|gz)\Z")
 _KATA_ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 Data = t.Dict[str, t.Any]

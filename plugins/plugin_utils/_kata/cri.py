@@ -21,7 +21,7 @@ from ansible_collections.kataops.aio.plugins.module_utils._errors import AioErro
 from ansible_collections.kataops.aio.plugins.plugin_utils._kata import toml as kata_toml
 
 CRI_PLUGINS = ("cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime")
-KATA_TYPE = re.compile(r"^io\.containerd\.kata[A-Za-z0-9_.-]*\.v2$")
+KATA_TYPE = re.compile(r"io\.containerd\.kata[A-Za-z0-9_.-]*\.v2\Z")
 _TEMPLATE_LINE = re.compile(r"\{\{(?:(?!\{\{).)*?\}\}|\{%(?:(?!\{%).)*?%\}")
 
 

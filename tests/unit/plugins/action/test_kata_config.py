@@ -686,6 +686,8 @@ def test_a_symlink_in_the_place_of_our_drop_in(static):
         ({"engine": "native", "host_request": {"do": "apply"}}, "not for tasks"),
         ({"engine": "native", "state_dir": "x"}, "absolute path"),
         ({"settings": {"a b": 1}}, "no key of a hypervisor"),
+        ({"settings": {"block_device_aio\n": "threads"}}, "no key of a hypervisor"),
+        ({"engine": "native", "drop_in_name": "60-x.toml\n"}, "no name for a drop-in"),
         ({"settings": {"block_device_cache_set": "yes"}}, "wrong_type"),
         ({"settings": {"block_device_aio": "posix"}}, "invalid_aio"),
         ({"per_runtime": [{"runtimes": ["kata-qemu"]}]}, "nothing is wanted"),
